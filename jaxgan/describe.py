@@ -1,0 +1,34 @@
+"""What a run would be, without running it: the resolved configuration, the networks' sizes, the device layout."""
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxgan import build
+from jaxgan.parallel import Parallel
+from jaxgan.state import count_parameters
+
+
+def describe(config: ConfigDict, workdir: str) -> str:
+    """The text of `launch.py --dry_run`; finds the same mistakes that a run would find before its first update."""
+    parallel = Parallel(config.parallel)
+    parallel.check_batch_size(config.batch_size)
+    dataset = build.load_data(config)
+    real = dataset.arrays["real"]
+    experiment = build.make_experiment(config, real.shape[1:], len(real))
+    counting, state = experiment.counting, jax.eval_shape(experiment.new_state)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    total = counting.steps(config.duration)
+    return "\n".join(
+        [
+            str(config),
+            f"work folder     {workdir}",
+            f"data            {dataset.name}: {len(real):,} examples of shape {real.shape[1:]}, {real.dtype}",
+            f"generator       {count_parameters(state.params_g):,} parameters",
+            f"discriminator   {count_parameters(state.params_d):,} parameters",
+            f"state           {size / 2**20:.1f} MiB with optimizers and averages, on every device",
+            f"devices         {parallel.describe()}",
+            f"batch           {config.batch_size}, {config.batch_size // len(parallel.devices)} a device",
+            f"length          {total:,} updates, {total * counting.images_per_step:,} images, "
+            f"{counting.steps_per_call} update(s) a call",
+        ]
+    )

@@ -1,0 +1,76 @@
+"""Pictures of samples: grids, strips, scatter plots, an animation. Arrays in, PNG and GIF files out."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+_MARGIN = 2  # pixels between the pictures of a grid
+_SMALLEST_SIDE = 56  # smaller pictures are enlarged by a whole factor, so that a grid of 28x28 digits can be read
+
+
+def to_uint8(x: np.ndarray) -> np.ndarray:
+    """[-1, 1] to 0..255: x * 127.5 + 128, clipped, truncated (StyleGAN's quantisation)."""
+    return np.clip(np.asarray(x, np.float32) * 127.5 + 128, 0, 255).astype(np.uint8)
+
+
+def grid(pictures: np.ndarray, columns: int) -> Image.Image:
+    """Lays uint8 pictures [N, H, W, 1 or 3] out row by row."""
+    n, height, width, channels = pictures.shape
+    factor = max(1, _SMALLEST_SIDE // min(height, width))
+    rows = -(-n // columns)
+    pictures = np.concatenate([pictures, np.zeros((rows * columns - n, height, width, channels), np.uint8)])
+    pad = ((0, 0), (_MARGIN, 0), (_MARGIN, 0), (0, 0))
+    height, width = height + _MARGIN, width + _MARGIN
+    cells = np.pad(pictures, pad, constant_values=128).reshape(rows, columns, height, width, channels)
+    sheet = cells.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+    sheet = np.pad(sheet, ((0, _MARGIN), (0, _MARGIN), (0, 0)), constant_values=128)
+    image = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def scatter(real: np.ndarray, fake: np.ndarray, lines: np.ndarray | None = None) -> Image.Image:
+    """Draws samples [N, 2] over data points [M, 2]; `lines` [L, T, 2] are drawn as paths. The view is the data's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only points need it
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=100, layout="tight")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot(aspect="equal")
+    axes.scatter(*real.T, s=4, c="0.75", linewidths=0, label="data")
+    axes.scatter(*fake.T, s=4, c="tab:red", alpha=0.5, linewidths=0, label="samples")
+    for line in () if lines is None else lines:
+        axes.plot(*line.T, c="tab:blue", linewidth=0.8)
+    low, high = real.min(axis=0), real.max(axis=0)
+    margin = 0.15 * (high - low).max()
+    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+    axes.legend(loc="upper right", fontsize=7, markerscale=3)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def save_png(image: Image.Image, file: pathlib.Path) -> None:
+    """Writes a PNG whole or not at all."""
+    scratch = file.with_name(f".{file.name}")
+    try:
+        image.save(scratch, format="PNG")
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def save_gif(frames: Sequence[pathlib.Path], file: pathlib.Path, *, most: int = 60, seconds: float = 8.0) -> None:
+    """An animation of picture files, evenly thinned to `most`, that stays on the last frame for two seconds."""
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).astype(int))]
+    images = []
+    for frame in chosen:
+        with Image.open(frame) as image:
+            images.append(image.convert("P", palette=Image.Palette.ADAPTIVE))
+    duration = [max(40, int(1000 * seconds / len(images)))] * (len(images) - 1) + [2000]
+    scratch = file.with_name(f".{file.name}")
+    try:
+        images[0].save(scratch, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)

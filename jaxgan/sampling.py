@@ -1,0 +1,99 @@
+"""Draws samples from a state, and measures how far they are from the data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan.data import Dataset
+from jaxgan.games import Game
+from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from jaxgan.state import TrainState
+
+PyTree = Any
+_MOST_AT_ONCE = 256
+
+
+class Generator:
+    """The generator of a game, compiled for sampling; raw networks or averaged ones (EMA)."""
+
+    def __init__(self, game: Game):
+        def draw(params_g, variables, key, index):
+            return game.decode(params_g, variables, game.latents(key, index))
+
+        self._draw = jax.jit(draw)
+        self._decode = jax.jit(game.decode)
+        self._latents = jax.jit(game.latents)
+
+    def samples(self, state: TrainState, key: jax.Array, n: int, *, ema: bool = True, first: int = 0) -> np.ndarray:
+        """Samples [n, ...] in the data's range; sample i depends on (key, first + i) alone.
+
+        They are made in parts of at most 256, the last of which is filled up and cut.
+        """
+        size = min(n, _MOST_AT_ONCE)
+        networks = _networks(state, ema)
+        parts = [
+            self._draw(*networks, key, jnp.arange(begin, begin + size)) for begin in range(first, first + n, size)
+        ]
+        return np.concatenate([np.asarray(part) for part in parts])[:n]
+
+    def between(self, state: TrainState, key: jax.Array, rows: int, columns: int) -> np.ndarray:
+        """`rows` paths of `columns` EMA samples, [rows, columns, ...], each between two random latents.
+
+        Along a great circle: the points of a straight line between normal latents are shorter than any latent that
+        the generator has seen (White, Sampling Generative Networks, 2016).
+        """
+        ends = self._latents(key, jnp.arange(2 * rows))
+        z = jax.tree.map(lambda x: spherical_interpolation(x[:rows], x[rows:], columns), ends)
+        flat = jax.tree.map(lambda x: x.reshape(rows * columns, *x.shape[2:]), z)
+        out = np.asarray(self._decode(*_networks(state, ema=True), flat))
+        return out.reshape(rows, columns, *out.shape[1:])
+
+
+def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Array:
+    """Points [N, points, D] on the arcs from a [N, D] to b [N, D], ends included."""
+    unit_a, unit_b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
+    angle = jnp.arccos(jnp.clip(jnp.sum(unit_a * unit_b, axis=-1), -1.0, 1.0))[:, None, None]
+    t = jnp.linspace(0.0, 1.0, points)[None, :, None]
+    straight = (1 - t) * a[:, None] + t * b[:, None]
+    arc = (jnp.sin((1 - t) * angle) * a[:, None] + jnp.sin(t * angle) * b[:, None]) / jnp.sin(angle)
+    return jnp.where(jnp.abs(jnp.sin(angle)) < 1e-4, straight, arc)
+
+
+def distance_name(samples: int) -> str:
+    """The name that the distance is logged under: metric, samples, reference split, features."""
+    number = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
+    return f"swd{number}_train_raw"
+
+
+def make_distance(
+    generator: Generator, dataset: Dataset, n: int, key: jax.Array
+) -> Callable[[TrainState], float]:
+    """Sliced Wasserstein distance between n EMA samples and n training examples, both raw values as features.
+
+    Cheap and free of any network: enough to tell a run's best checkpoint, not to compare with a paper. The samples,
+    examples and directions are drawn from `key`, the same ones at every call.
+    """
+    real = dataset.arrays["real"]
+    n = min(n, len(real))
+    chosen = np.random.default_rng(0).choice(len(real), n, replace=False)
+    real = real[chosen].reshape(n, -1).astype(np.float32)
+    if dataset.arrays["real"].dtype == np.uint8:
+        real = real / 127.5 - 1.0
+    real = jnp.asarray(real)
+    key_samples, key_directions = jax.random.split(key)
+    measure = jax.jit(sliced_wasserstein_distance)
+
+    def distance(state: TrainState) -> float:
+        fake = generator.samples(state, key_samples, n)
+        return float(measure(real, jnp.asarray(fake.reshape(n, -1)), key_directions))
+
+    return distance
+
+
+def _networks(state: TrainState, ema: bool) -> tuple[PyTree, PyTree]:
+    """Params and variables on one device: a picture needs no more."""
+    variables = {"generator": state.ema_variables if ema else state.variables["generator"]}
+    return jax.tree.map(lambda x: x.addressable_data(0), (state.ema_g if ema else state.params_g, variables))

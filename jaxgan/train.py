@@ -1,0 +1,153 @@
+"""The loop: one function, read from top to bottom."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from jaxgan import build
+from jaxgan.album import Album
+from jaxgan.checkpoint import Checkpoints
+from jaxgan.data.sampler import sample as sample_data
+from jaxgan.health import Health, Thresholds
+from jaxgan.interrupt import Interrupt
+from jaxgan.parallel import Parallel
+from jaxgan.recorder import Recorder
+from jaxgan.sampling import Generator, distance_name, make_distance
+from jaxgan.state import TrainState
+from jaxgan.update import repeat
+from jaxgan.workdir import Workdir
+from jaxgan.writers import MetricsFile, ProgressLine, TensorBoard
+
+
+def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> TrainState:
+    """Trains the experiment `config` in `workdir`, or goes on with it, until `config.duration` is reached.
+
+    Killed at any moment and started again, it ends with the same numbers as if it had not been.
+
+    Args:
+        config: see experiments/common.py for every field.
+        workdir: the run's folder; see `jaxgan.workdir`.
+        overrides: what was changed on the command line, for the record.
+
+    Returns:
+        The state at the end, or at the step where SIGTERM or SIGINT stopped the run.
+
+    Raises:
+        JaxganError: whatever the person who started the run can mend.
+    """
+    # What is asked for. Everything that can be wrong is found before anything is written.
+    parallel = Parallel(config.parallel)
+    parallel.check_batch_size(config.batch_size)
+    dataset = build.load_data(config)
+    real = dataset.arrays["real"]
+    counting, game, update, new_state = build.make_experiment(config, real.shape[1:], len(real))
+    total = counting.steps(config.duration)
+    sample_every, checkpoint_every = counting.steps(config.sample_every), counting.steps(config.checkpoint_every)
+
+    # The record, and the state: a checkpoint's, or a new one.
+    folder = Workdir(workdir)
+    facts = {"name": dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
+    folder.claim(config, overrides or {}, {**facts, "label_names": dataset.label_names})
+    checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
+    restored = checkpoints.restore_newest(parallel.abstract(jax.eval_shape(new_state)))
+    state, memory = restored or (parallel.replicate(jax.jit(new_state)()), {})
+    step = int(state.step)
+    if step >= total:
+        logging.info(
+            "the run in %s is complete: %d of %d updates. To go on, ask for more with --config.duration=..., "
+            "or choose another --workdir.",
+            folder.path,
+            step,
+            total,
+        )
+        checkpoints.close()
+        return state
+    folder.note_environment()
+    logging.info("%s, %s, from update %d to %d", folder.path, parallel.describe(), step, total)
+
+    # What the device holds, and the compiled call: several updates, each on a batch that it draws for itself.
+    arrays = parallel.replicate({name: np.asarray(array) for name, array in dataset.arrays.items()})
+    index = parallel.split(jnp.arange(counting.images_per_step, dtype=jnp.int32))
+
+    def one_update(state, index, arrays, axis_name=None):
+        key_data = jax.random.fold_in(state.key, 1)
+        batch = sample_data(arrays, key_data, state.images, index, flip=config.data.flip)
+        return update(state, batch, axis_name)
+
+    several = counting.steps_per_call
+    call = parallel.compile(repeat(one_update, several) if several > 1 else one_update, shared=1)
+
+    # What watches and writes.
+    h = config.health
+    health = Health(Thresholds(counting.steps(h.patience), h.accuracy, h.vanished, h.collapsed), memory.get("health"))
+    recorder = Recorder(counting, counting.steps(config.log_every), health, memory.get("recorder"))
+    recorder.last_good = step or None
+    metrics_file = MetricsFile(folder.metrics, after=step)
+    tensorboard = TensorBoard(folder.tensorboard, after=step)
+    progress = ProgressLine(total)
+    generator = Generator(game)
+    key_pictures, key_distance = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+    album = Album(generator, dataset, folder, tensorboard, key_pictures, config.sample.rows, config.sample.columns)
+    best_samples = min(config.checkpoint.best_samples, len(real))
+    distance = make_distance(generator, dataset, best_samples, key_distance) if best_samples else None
+
+    def write(rows):
+        for row in rows:
+            metrics_file.write(row)
+            tensorboard.scalars(row)
+            progress.show(row, recorder.seconds_left(row["step"], total))
+
+    with contextlib.ExitStack() as stack:
+        for opened in (checkpoints, tensorboard, metrics_file, progress):
+            stack.callback(opened.close)
+        interrupt = stack.enter_context(Interrupt())
+        if step == 0:
+            album.add(state, step)
+
+        while step < total and interrupt.signal_name is None:
+            state, metrics = call(state, index, arrays)
+            step += several
+            rows = recorder.push(step, metrics)
+
+            at_end = step >= total
+            is_sample = at_end or due(step, sample_every)
+            is_checkpoint = at_end or due(step, checkpoint_every)
+            if is_sample or is_checkpoint or interrupt.signal_name is not None:
+                # The updates so far have to be good before anything is made of them, and their rows come first.
+                rows += recorder.flush()
+                with recorder.pause():
+                    if is_sample:
+                        album.add(state, step)
+                    value = distance(state) if is_checkpoint and distance is not None else None
+                    if value is not None:
+                        merge(rows, counting.row(step), {distance_name(best_samples): value})
+                    if at_end:
+                        album.finish(state)
+                    write(rows)
+                    if is_checkpoint or interrupt.signal_name is not None:
+                        host = {"recorder": recorder.memory, "health": health.memory}
+                        checkpoints.save(state, host, value)
+                        recorder.last_good = step
+            else:
+                write(rows)
+        checkpoints.wait()
+
+    ended = "complete" if step >= total else f"stopped by {interrupt.signal_name}; the same command goes on"
+    logging.info("%s: update %d of %d; pictures in %s", ended, step, total, folder.samples)
+    return state
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many updates happens now; never, where `every` is 0."""
+    return every > 0 and step % every == 0
+
+
+def merge(rows: list[dict], row: dict, values: dict) -> None:
+    """Adds values to the row of this step, which is made if it is not the last of `rows`: a step has one row."""
+    if not rows or rows[-1]["step"] != row["step"]:
+        rows.append(row)
+    rows[-1].update(values)

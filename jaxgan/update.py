@@ -1,0 +1,176 @@
+"""One update of the game: the discriminator's steps, then the generator's; the only place that takes gradients.
+
+`update(state, batch, axis_name=None)` is pure. By itself it is a single-device update; under `jax.pmap` or
+`jax.shard_map` with `axis_name` set, the same body averages gradients and metrics over devices. It knows no network
+and no loss: those are the game's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgan.games import Game
+from jaxgan.optim import Optimizers, Schedule
+from jaxgan.state import TrainState
+
+PyTree = Any
+Update = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+
+
+def create_state(game: Game, optimizers: Optimizers, key: jax.Array, batch: dict[str, jax.Array]) -> TrainState:
+    """The state at step 0; `batch` gives shapes only (two examples are enough)."""
+    key_init, key_run = jax.random.split(key)
+    params_g, params_d, variables = game.init(key_init, batch)
+    return TrainState(
+        step=jnp.int32(0),
+        images=jnp.uint32(0),
+        params_g=params_g,
+        params_d=params_d,
+        variables=variables,
+        opt_g=optimizers.generator.init(params_g),
+        opt_d=optimizers.discriminator.init(params_d),
+        # Copies: the state is donated to the update, and one buffer cannot be given away twice.
+        ema_g=jax.tree.map(jnp.copy, params_g),
+        ema_variables=jax.tree.map(jnp.copy, variables["generator"]),
+        adaptive={},
+        key=key_run,
+    )
+
+
+def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
+    """The update of a game.
+
+    Args:
+        game: the pure functions of the two sides.
+        optimizers: of both sides, with their schedules.
+        config: has `d_steps` (discriminator steps per generator step), `share_fake` (one generator pass serves the D
+            and the G step; only where d_steps is 1), `ema.half_life_images` and `ema.rampup`.
+
+    Returns:
+        `update(state, batch, axis_name=None) -> (state, metrics)`. `batch` holds `d_steps * B` examples, leaves
+        [d_steps * B, ...], example-major: entry `b * d_steps + k` is example b of D step k, so that a contiguous part
+        of the global batch holds whole examples. The G step sees the last D step's. Metrics are scalars; of several D
+        steps the last one's are given.
+    """
+    d_steps, share_fake = config.d_steps, config.share_fake and config.d_steps == 1
+    half_life, rampup = config.ema.half_life_images, config.ema.rampup
+
+    def discriminator_step(state, batch, key, axis_name, fake=None):
+        grads, aux = jax.grad(game.discriminator_loss, has_aux=True)(
+            state.params_d, state.params_g, state.variables, batch, key, axis_name, fake
+        )
+        grads = _mean(grads, axis_name)
+        params_d, opt_d = _apply_gradients(
+            optimizers.discriminator, optimizers.schedule, grads, state.opt_d, state.params_d, state.images
+        )
+        images = state.images + _batch_size(batch, axis_name)
+        state = state.replace(params_d=params_d, opt_d=opt_d, variables=aux.variables, images=images)
+        return state, {**aux.metrics, "grad_norm_d": optax.global_norm(grads)}
+
+    def generator_step(state, batch, key, axis_name, shared=None):
+        if shared is None:
+            grads, aux = jax.grad(game.generator_loss, has_aux=True)(
+                state.params_g, state.params_d, state.variables, batch, key, axis_name
+            )
+        else:
+            fake, pullback = shared
+
+            def loss(fake):
+                return game.generator_loss(
+                    state.params_g, state.params_d, state.variables, batch, key, axis_name, fake
+                )
+
+            cotangent, aux = jax.grad(loss, has_aux=True)(fake)
+            (grads,) = pullback(cotangent)
+        grads = _mean(grads, axis_name)
+        params_g, opt_g = _apply_gradients(
+            optimizers.generator, optimizers.schedule, grads, state.opt_g, state.params_g, state.images
+        )
+        state = state.replace(params_g=params_g, opt_g=opt_g, variables=aux.variables)
+        return state, {**aux.metrics, "grad_norm_g": optax.global_norm(grads)}
+
+    def play_shared(state, batch, key, axis_name):
+        """D and G step on one pass of the generator, as in the classic DCGAN code."""
+        key_fake, key_d, key_g = jax.random.split(key, 3)
+        fake, pullback, variables = jax.vjp(
+            lambda params_g: game.generate(params_g, state.variables, batch, key_fake, axis_name),
+            state.params_g,
+            has_aux=True,
+        )
+        state, metrics_d = discriminator_step(
+            state.replace(variables=variables), batch, key_d, axis_name, fake
+        )
+        state, metrics_g = generator_step(state, batch, key_g, axis_name, (fake, pullback))
+        return state, {**metrics_d, **metrics_g}
+
+    def play(state, batch, key, axis_name):
+        key_d, key_g = jax.random.split(key)
+        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, d_steps, *x.shape[1:]), 1, 0), batch)
+
+        def body(state, inputs):
+            part, k = inputs
+            return discriminator_step(state, part, jax.random.fold_in(key_d, k), axis_name)
+
+        # XLA:CPU runs the backward pass of a convolution many times slower inside a loop (jax-ml/jax#12868).
+        unroll = d_steps if jax.default_backend() == "cpu" else 1
+        state, metrics_d = jax.lax.scan(body, state, (parts, jnp.arange(d_steps)), unroll=unroll)
+        last = jax.tree.map(lambda x: x[-1], (parts, metrics_d))
+        state, metrics_g = generator_step(state, last[0], key_g, axis_name)
+        return state, {**last[1], **metrics_g}
+
+    def update(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step)
+        state, metrics = (play_shared if share_fake else play)(state, batch, key, axis_name)
+        decay = ema_decay(state.images, _batch_size(batch, axis_name), half_life, rampup)
+        state = state.replace(
+            step=state.step + 1,
+            variables=_mean(state.variables, axis_name),
+            ema_g=_average(state.ema_g, state.params_g, decay),
+            ema_variables=_average(state.ema_variables, state.variables["generator"], decay),
+        )
+        return state, _mean(metrics, axis_name)
+
+    return update
+
+
+def repeat(step: Callable, times: int) -> Callable:
+    """`step` run `times` times in one call: `(state, *inputs) -> (state, metrics with leaves [times])`."""
+
+    def call(state, *inputs, **keywords):
+        return jax.lax.scan(lambda s, _: step(s, *inputs, **keywords), state, length=times)
+
+    return call
+
+
+def ema_decay(images: jax.Array, images_per_update: jax.Array, half_life: float, rampup: float) -> jax.Array:
+    """0.5 ** (images per update / half-life), where the half-life is at most `rampup` times the images seen so far.
+
+    The ramp lets the average forget the first, useless networks of a short run. Half-life 0 gives decay 0: no average.
+    Karras et al., Training GANs with Limited Data (StyleGAN2-ADA), 2020: ramp 0.05.
+    """
+    seen = images.astype(jnp.float32)
+    half_life = jnp.minimum(half_life, rampup * seen) if rampup else jnp.float32(half_life)
+    return 0.5 ** (images_per_update.astype(jnp.float32) / jnp.maximum(half_life, 1e-8))
+
+
+def _apply_gradients(optimizer: optax.GradientTransformation, schedule: Schedule, grads, opt, params, images):
+    updates, opt = optimizer.update(grads, opt, params)
+    factor = schedule(images)
+    return optax.apply_updates(params, jax.tree.map(lambda u: factor * u, updates)), opt
+
+
+def _average(ema: PyTree, new: PyTree, decay: jax.Array) -> PyTree:
+    return jax.tree.map(lambda e, n: e + (1.0 - decay) * (n - e), ema, new)
+
+
+def _batch_size(batch, axis_name) -> jax.Array:
+    """Examples in the global batch, as the type that counts images."""
+    local = jnp.uint32(batch["index"].shape[0])
+    return local if axis_name is None else local * jnp.uint32(jax.lax.axis_size(axis_name))
+
+
+def _mean(tree: PyTree, axis_name: str | None) -> PyTree:
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

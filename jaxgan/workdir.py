@@ -1,0 +1,159 @@
+"""The work folder is the record of a run: what was asked for, with what it ran, and everything that it made.
+
+    config.json        the resolved configuration, the overrides as typed, and the shape of the data
+    environment.json   one entry a start: versions, devices, git commit
+    metrics.jsonl      one line a logged step
+    samples/*.png      pictures; checkpoints/ and tensorboard/ beside them
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from jaxgan.errors import CheckpointError
+
+# What may change when a run goes on: how long, how often, where; nothing that its numbers depend on.
+MAY_CHANGE = (
+    "duration",
+    "parallel",
+    "steps_per_call",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "checkpoint.keep",
+    "data.data_dir",
+    "data.path",
+    "health",
+)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy")
+
+
+class Workdir:
+    """The folder of one run.
+
+    Args:
+        path: made when the run is claimed, not before.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path).absolute()
+        self.samples = self.path / "samples"
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+
+    def claim(self, config: ConfigDict, overrides: dict, data: dict) -> None:
+        """Makes the folder this run's, or finds that it is; nothing is overwritten if it belongs to another one.
+
+        Args:
+            config: the resolved configuration.
+            overrides: what was typed on the command line, by dotted name.
+            data: facts on the data set that a checkpoint is useless without: name, shape, dtype, examples, label names.
+
+        Raises:
+            CheckpointError: the folder holds the run of a different configuration; the message shows what differs.
+        """
+        record = {"config": plain(config), "overrides": plain(overrides), "data": plain(data)}
+        old = self.read_record() if (self.path / "config.json").exists() else None
+        if old is not None:
+            self._compare(old, record)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise CheckpointError(f"{self.path} is not empty and holds no run; choose another --workdir")
+        self.samples.mkdir(parents=True, exist_ok=True)
+        if old != record:
+            write_json(self.path / "config.json", record)
+
+    def read_record(self) -> dict:
+        """What `claim` wrote: "config", "overrides" and "data".
+
+        Raises:
+            CheckpointError: there is no readable record.
+        """
+        file = self.path / "config.json"
+        try:
+            return json.loads(file.read_text())
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.path} holds no run (no config.json); train first, or name another --workdir")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"cannot read {file}: {error}")
+
+    def note_environment(self) -> None:
+        """Adds this start's versions, devices and commit to environment.json."""
+        file = self.path / "environment.json"
+        starts = json.loads(file.read_text()) if file.exists() else []
+        write_json(file, [*starts, environment()])
+
+    def _compare(self, old: dict, new: dict) -> None:
+        differences = [
+            f"  {name}: {a!r} there, {b!r} here"
+            for section in ("config", "data")
+            for name, a, b in _differences(old[section], new[section])
+            if section == "data" or not any(name == may or name.startswith(may + ".") for may in MAY_CHANGE)
+        ]
+        if differences:
+            raise CheckpointError(
+                f"{self.path} belongs to a run with a different configuration:\n"
+                + "\n".join(differences)
+                + "\nNothing was changed. Choose another --workdir, or start with the same configuration to go on."
+            )
+
+
+def environment() -> dict:
+    """Versions, devices, git commit, command and time of this process."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
+        "processes": jax.process_count(),
+        "commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    here = pathlib.Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logging.info("no git commit for the record: %s", error)
+        return None
+    return result.stdout.strip() or None
+
+
+def plain(value):
+    """Configurations, tuples and numpy scalars as what JSON gives back, so that records compare."""
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    return json.loads(json.dumps(value))
+
+
+def write_json(file: pathlib.Path, value) -> None:
+    """Writes a file whole or not at all."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        scratch.write_text(json.dumps(value, indent=2) + "\n")
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _differences(old, new, prefix: str = ""):
+    """Dotted names of the leaves in which two plain dicts differ, with both values ("absent" where there is none)."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        if old != new:
+            yield prefix[:-1], old, new
+        return
+    for name in sorted({*old, *new}):
+        yield from _differences(old.get(name, "absent"), new.get(name, "absent"), f"{prefix}{name}.")
