@@ -52,5 +52,14 @@ def main(argv: list[str]) -> None:
         sys.exit(f"\nerror: {error}")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except AttributeError as error:  # config_flags' way to say that an override names no field
+        reason = error.args[0].args[0] if error.args and isinstance(error.args[0], KeyError) else error
+        reason = " ".join(str(reason).split())
+        sys.exit(f"error: the configuration has no field {reason}. Without it, --dry_run prints every field.")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

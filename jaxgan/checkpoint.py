@@ -4,9 +4,11 @@ A checkpoint holds the state and a small JSON dict of what the host carries betw
 temporary folder and renames it when it is complete, so a process killed while saving leaves the one before.
 """
 
-import math
+import json
 import os
 import pathlib
+import zlib
+from collections.abc import Sequence
 
 import orbax.checkpoint as ocp
 from absl import logging
@@ -27,16 +29,20 @@ class Checkpoints:
 
     def __init__(self, directory: str | os.PathLike, keep: int = 2, read_only: bool = False):
         self.directory = pathlib.Path(directory).absolute()
-        keep_best = policies.BestN(get_metric_fn=_distance, reverse=True, n=1)
+        self._read_only = read_only
+        self._distances: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
-            best_fn=_distance,  # without it Orbax does not write the metrics that the policy reads
-            best_mode="min",
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), keep_best]),
+            preservation_policy=_NewestAndBest(keep, self._distances),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
             create=not read_only,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        for step in self.steps():
+            try:
+                self._note_distance(step, self._read_host(step))
+            except CheckpointError as error:
+                logging.debug("%s", error)  # told when it is restored; as the best it is out of the race
 
     def save(self, state: TrainState, host: dict, distance: float | None = None) -> None:
         """Starts to save `state` and `host` under the state's step; the state may be donated right after.
@@ -50,10 +56,11 @@ class Checkpoints:
             CheckpointError: this save, or the one before it, could not be written.
         """
         step = int(state.step)
-        host = {**host, "fingerprint": int(fingerprint(state))}
-        metrics = {"distance": math.inf if distance is None else distance}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
-        self._guard(lambda: self._manager.save(step, args=items, metrics=metrics))
+        host = {"host": host, "fingerprint": int(fingerprint(state)), "distance": distance}
+        self._note_distance(step, host)
+        signed = {"content": host, "checksum": _checksum(host)}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(signed))
+        self._guard(lambda: self._manager.save(step, args=items))
 
     def wait(self) -> None:
         """Returns when everything is on disk; raises CheckpointError if it could not be written."""
@@ -77,17 +84,14 @@ class Checkpoints:
         Raises:
             CheckpointError: the checkpoint cannot be read, or what was read is not what was saved.
         """
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore())
-        try:
-            restored = self._manager.restore(step, args=items)
-        except Exception as error:  # a damaged file surfaces as whatever its reader happens to raise
-            raise CheckpointError(f"checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}")
-        found, saved = int(fingerprint(restored.state)), restored.host["fingerprint"]
+        host = self._read_host(step)
+        state = self._read(step, state=ocp.args.StandardRestore(like)).state
+        found, saved = int(fingerprint(state)), host["fingerprint"]
         if found != saved:
             raise CheckpointError(
                 f"checkpoint {step} in {self.directory} is damaged: its checksum is {found:#x}, not {saved:#x}"
             )
-        return restored.state, restored.host
+        return state, host["host"]
 
     def restore_newest(self, like: TrainState) -> tuple[TrainState, dict] | None:
         """The newest checkpoint that can be read, or None where there is none; damaged newer ones are set aside.
@@ -103,7 +107,7 @@ class Checkpoints:
                 logging.error("%s", error)
                 damaged.append(step)
                 continue
-            for bad in damaged:
+            for bad in () if self._read_only else damaged:
                 self._set_aside(bad)
             if damaged:
                 logging.error("going on from the checkpoint before: step %d", step)
@@ -117,9 +121,24 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the lowest distance, among those kept."""
-        distances = {step: _distance(self._manager.metrics(step)) for step in self.steps()}
-        best = min(distances, key=distances.get, default=None)
-        return None if best is None or math.isinf(distances[best]) else best
+        return _lowest(self._distances, self.steps())
+
+    def _read(self, step: int, **items):
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # a damaged file surfaces as whatever its reader happens to raise
+            raise CheckpointError(f"checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}")
+
+    def _read_host(self, step: int) -> dict:
+        signed = self._read(step, host=ocp.args.JsonRestore()).host
+        content = signed.get("content")
+        if content is None or signed.get("checksum") != _checksum(content):
+            raise CheckpointError(f"checkpoint {step} in {self.directory} is damaged: its host part does not check out")
+        return content
+
+    def _note_distance(self, step: int, host: dict) -> None:
+        if host["distance"] is not None:
+            self._distances[step] = host["distance"]
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way of the one that will be saved at the same step."""
@@ -141,8 +160,27 @@ class Checkpoints:
             )
 
 
-def _distance(metrics: dict) -> float:
-    return metrics["distance"]
+class _NewestAndBest(policies.PreservationPolicy):
+    """Keeps the newest few checkpoints, and the one with the lowest distance.
+
+    Orbax's own policy for the best reads a file of metrics that it does not survive finding damaged.
+    """
+
+    def __init__(self, newest: int, distances: dict[int, float]):
+        self._newest, self._distances = newest, distances
+
+    def should_preserve(self, checkpoints: Sequence, *, context) -> Sequence[bool]:
+        steps = [info.step for info in checkpoints]
+        kept = {*sorted(steps)[-self._newest :], _lowest(self._distances, steps)}
+        return [step in kept for step in steps]
+
+
+def _lowest(distances: dict[int, float], steps: Sequence[int]) -> int | None:
+    return min((step for step in steps if step in distances), key=distances.get, default=None)
+
+
+def _checksum(content: dict) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _unused(path: pathlib.Path) -> pathlib.Path:

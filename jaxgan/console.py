@@ -12,11 +12,18 @@ _HERE = str(pathlib.Path(__file__).parent)
 def set_up_logging() -> None:
     """For a program's start: Orbax and JAX tell every step they take as INFO, which would drown the run's own lines."""
     handler = logging.get_absl_handler()
-    handler.addFilter(lambda record: record.levelno >= std_logging.WARNING or record.pathname.startswith(_HERE))
+    handler.addFilter(_wanted)
     handler.setFormatter(_Formatter())
     handler.python_handler.setFormatter(_Formatter())
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
+
+
+def _wanted(record: std_logging.LogRecord) -> bool:
+    if record.pathname.startswith(_HERE):
+        return True
+    # TFDS warns of every folder that it has yet to write.
+    return record.levelno >= (std_logging.ERROR if "tensorflow_datasets" in record.pathname else std_logging.WARNING)
 
 
 class _Formatter(std_logging.Formatter):

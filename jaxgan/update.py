@@ -68,7 +68,7 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         )
         images = state.images + _batch_size(batch, axis_name)
         state = state.replace(params_d=params_d, opt_d=opt_d, variables=aux.variables, images=images)
-        return state, {**aux.metrics, "grad_norm_d": optax.global_norm(grads)}
+        return state, {**aux.metrics, "grad_norm_d": optax.tree.norm(grads)}
 
     def generator_step(state, batch, key, axis_name, shared=None):
         if shared is None:
@@ -90,7 +90,7 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
             optimizers.generator, optimizers.schedule, grads, state.opt_g, state.params_g, state.images
         )
         state = state.replace(params_g=params_g, opt_g=opt_g, variables=aux.variables)
-        return state, {**aux.metrics, "grad_norm_g": optax.global_norm(grads)}
+        return state, {**aux.metrics, "grad_norm_g": optax.tree.norm(grads)}
 
     def play_shared(state, batch, key, axis_name):
         """D and G step on one pass of the generator, as in the classic DCGAN code."""

@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 from jaxgan import losses
 
 NAMES = sorted(losses.ADVERSARIAL)
+pytestmark = pytest.mark.smoke
 
 
 def sigmoid(x):

@@ -1,0 +1,132 @@
+"""Pictures in a folder: any size and format that Pillow reads, labels from its sub-folders."""
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from jaxgan.data import cache, images
+from jaxgan.data.dataset import Dataset, make_dataset
+from jaxgan.errors import ConfigError, DataError
+
+# What Pillow raises for files that are damaged, cut off, empty, unsupported, or would take all memory.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def load(
+    path: str | None, *, image_size: int | None = None, channels: int | None = None, data_dir: str | None = None
+) -> Dataset:
+    """All pictures under `path`, sorted by their path, as `images.to_array` makes them.
+
+    Where every picture lies in a sub-folder, the first-level sub-folders are the labels, sorted by name; otherwise
+    there are none. Hidden files and files whose ending is no picture's are passed over. A picture that cannot be read
+    (damaged, or so large that Pillow takes it for a decompression bomb) is named in a warning and left out.
+
+    Args:
+        path: the folder.
+        image_size: side of the results; may be left out only if all pictures are of one size.
+        channels: 1 or 3; left out: 1 if all pictures are grey, otherwise 3.
+        data_dir: where the decoded pictures of a folder of more than 10,000 are kept.
+
+    Raises:
+        ConfigError: no path.
+        DataError: no such folder, no picture in it that can be read, or pictures that differ in size.
+    """
+    if not path:
+        raise ConfigError('The data set "folder" needs a path: --config.data.path=<folder with pictures>.')
+    root = Path(path).expanduser()
+    files = list_pictures(root)
+    if not files:
+        raise DataError(f"{root}: no pictures in this folder (looked for {', '.join(sorted(_endings())[:8])}, ...).")
+    channels = channels or _channels(files)
+    label, label_names = _labels(root, files)
+
+    def make():
+        return _decode(root, files, label, image_size, channels)
+
+    if len(files) > cache.THRESHOLD:
+        kept_in = Path(data_dir).expanduser() if data_dir else cache.default_data_dir()
+        key = f"{_fingerprint(root, files)}-{image_size or 'own'}-{channels}"
+        real, label = cache.load_or_make(kept_in / "jaxgan_arrays" / "folder" / key, make)
+    else:
+        real, label = make()
+    if len(real) < len(files):
+        left_out = len(files) - len(real)
+        logging.warning("%s: %d of %d pictures cannot be read and are left out", root, left_out, len(files))
+    return make_dataset("folder", real, label, label_names)
+
+
+def list_pictures(root: Path) -> list[Path]:
+    """The picture files under `root`, sorted; sub-folders that are links are followed, once."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. Set data.path to a folder with pictures.")
+    files, seen, endings = [], set(), _endings()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real_folder = os.path.realpath(folder)
+        if real_folder in seen:  # a link back to a folder above would never end
+            subfolders.clear()
+            continue
+        seen.add(real_folder)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        files += [
+            Path(folder, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in endings
+        ]
+    return sorted(files)
+
+
+def _endings() -> set[str]:
+    registered = Image.registered_extensions()  # also loads all plugins, which fills Image.OPEN
+    return {ending for ending, kind in registered.items() if kind in Image.OPEN}
+
+
+def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
+    parts = [file.relative_to(root).parts for file in files]
+    if any(len(part) == 1 for part in parts):
+        return np.zeros(len(files), np.int64), ()
+    names = sorted({part[0] for part in parts})
+    number = {name: index for index, name in enumerate(names)}
+    return np.array([number[part[0]] for part in parts]), tuple(names)
+
+
+def _fingerprint(root: Path, files: list[Path]) -> str:
+    """Changes when a picture is added, removed or rewritten."""
+    digest = hashlib.sha256(os.fspath(root.resolve()).encode())
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _channels(files: list[Path]) -> int:
+    """1 if every picture that can be opened is grey, otherwise 3. Opening reads a file's head only."""
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                if picture.mode not in images.GREY_MODES:
+                    return 3
+        except _UNREADABLE:
+            continue  # named when it is decoded
+    return 1
+
+
+def _decode(root: Path, files: list[Path], label: np.ndarray, image_size: int | None, channels: int):
+    def decode(chunk: range):
+        for i in chunk:
+            yield _read(files[i], root, image_size, channels), int(label[i])
+
+    return images.decode_all(decode, len(files), str(root))
+
+
+def _read(file: Path, root: Path, image_size: int | None, channels: int) -> np.ndarray | None:
+    try:
+        with Image.open(file) as picture:
+            return images.to_array(picture, image_size, channels)
+    except _UNREADABLE as error:
+        logging.warning("left out, it cannot be read: %s (%s)", file.relative_to(root), error)
+        return None

@@ -1,0 +1,49 @@
+"""Starting runs as a user does, and comparing what they leave behind."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
+
+
+def environment(**extra) -> dict:
+    return {**os.environ, **extra}
+
+
+def launch(*arguments, check=True, **extra) -> subprocess.CompletedProcess:
+    """Runs launch.py to its end, on one device unless told otherwise."""
+    result = subprocess.run(
+        command(*arguments),
+        cwd=extra.pop("cwd", ROOT),
+        env=environment(JAX_NUM_CPU_DEVICES=extra.pop("devices", "1"), **extra.pop("env", {})),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **extra,
+    )
+    if check and result.returncode:
+        raise AssertionError(f"exit {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def rows(workdir) -> list[dict]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in ("time", "images_per_second")}
+        for line in lines
+    ]
+
+
+def fingerprint(workdir, step) -> int:
+    """The checksum over every bit of a checkpoint's state, which is verified whenever the checkpoint is read."""
+    file = pathlib.Path(workdir) / "checkpoints" / str(step) / "host" / "metadata"
+    return json.loads(file.read_text())["content"]["fingerprint"]

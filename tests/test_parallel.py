@@ -1,0 +1,125 @@
+"""The layouts of a step: what is copied, what is split, and that all of them compute the same."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan.errors import ConfigError
+from jaxgan.parallel import AXIS, Parallel
+from jaxgan.update import repeat
+
+
+def four():
+    return Parallel("pmap", jax.devices()[:4])
+
+
+def test_an_unknown_mode_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"config\.parallel 'pjit'; known: pmap, jit"):
+        Parallel("pjit")
+
+
+def test_the_devices():
+    assert Parallel().devices == jax.local_devices() and Parallel().mode == "pmap"
+    assert Parallel("jit").devices == jax.local_devices()[:1]
+    assert Parallel("jit", jax.devices()[2:4]).devices == jax.devices()[2:3]
+    assert four().describe() == "pmap over 4 device(s): cpu (cpu)"
+
+
+@pytest.mark.parametrize(
+    "size, below, above", [(6, 4, 8), (7, 4, 8), (1, 4, 8), (3, 4, 8), (0, 4, 8), (-4, 4, 8), (63, 60, 64)]
+)
+def test_a_batch_that_does_not_divide_names_the_nearest_that_do(size, below, above):
+    with pytest.raises(ConfigError) as error:
+        four().check_batch_size(size)
+    assert [int(n) for n in re.findall(r"-?\d+", str(error.value))] == [size, 4, below, above]
+
+
+def test_a_batch_that_divides_is_fine():
+    for size in (4, 8, 400):
+        four().check_batch_size(size)
+    for size in (1, 3, 7):
+        Parallel("jit").check_batch_size(size)
+    with pytest.raises(ConfigError, match="batch_size 0"):
+        Parallel("jit").check_batch_size(0)
+
+
+def test_replicate_puts_a_copy_everywhere():
+    tree = four().replicate({"a": np.arange(6.0).reshape(2, 3), "key": jax.random.key(5)})
+    assert tree["a"].shape == (2, 3)
+    shards = tree["a"].addressable_shards
+    assert {shard.device for shard in shards} == set(jax.devices()[:4])
+    for shard in shards:
+        np.testing.assert_array_equal(shard.data, np.arange(6.0).reshape(2, 3))
+    assert jnp.array_equal(jax.random.key_data(tree["key"]), jax.random.key_data(jax.random.key(5)))
+
+
+def test_split_gives_each_device_its_contiguous_part():
+    x = four().split({"x": np.arange(24).reshape(8, 3)})["x"]
+    assert x.shape == (4, 2, 3)
+    for i, shard in enumerate(sorted(x.addressable_shards, key=lambda shard: shard.device.id)):
+        np.testing.assert_array_equal(np.asarray(shard.data)[0], np.arange(24).reshape(8, 3)[2 * i : 2 * i + 2])
+    alone = Parallel("jit").split({"x": np.arange(24).reshape(8, 3)})["x"]
+    assert alone.shape == (8, 3) and alone.devices() == {jax.local_devices()[0]}
+
+
+@pytest.mark.parametrize("parallel", [Parallel("jit"), Parallel("pmap")], ids=["jit", "pmap"])
+def test_abstract_is_what_replicate_makes(parallel):
+    tree = {"a": jnp.zeros((2, 3)), "key": jax.random.key(0), "n": jnp.int8(3)}
+    shapes, real = parallel.abstract(jax.eval_shape(lambda: tree)), parallel.replicate(tree)
+    for name, leaf in real.items():
+        assert (shapes[name].shape, shapes[name].dtype) == (leaf.shape, leaf.dtype)
+        assert shapes[name].sharding == leaf.sharding
+
+
+def descend(state, batch, scale, axis_name=None):
+    """A step of linear regression: a gradient averaged over the global batch."""
+    loss, grad = jax.value_and_grad(lambda w: jnp.mean((batch["x"] @ w - batch["y"]) ** 2))(state["w"])
+    if axis_name is not None:
+        loss, grad = jax.lax.pmean((loss, grad), axis_name)
+    return {"w": state["w"] - scale * grad, "n": state["n"] + 1}, {"loss": loss}
+
+
+def by_hand(steps):
+    data, w = batch(), np.zeros(3)
+    for _ in range(steps):
+        loss = np.mean((data["x"] @ w - data["y"]) ** 2)
+        w = w - 0.1 * 2 / 8 * data["x"].T @ (data["x"] @ w - data["y"])
+    return w, loss
+
+
+def batch():
+    generator = np.random.default_rng(0)
+    return {"x": generator.normal(size=(8, 3)), "y": generator.normal(size=8)}
+
+
+@pytest.mark.parametrize("several", [1, 3])
+@pytest.mark.parametrize("mode, devices", [("jit", 1), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
+def test_every_layout_computes_the_step_by_hand(mode, devices, several):
+    parallel = Parallel(mode, jax.devices()[:devices])
+    step = parallel.compile(repeat(descend, several) if several > 1 else descend, shared=1)
+    state = parallel.replicate({"w": jnp.zeros(3), "n": jnp.int32(0)})
+    data, scale = parallel.split(jax.tree.map(jnp.float32, batch())), parallel.replicate(jnp.float32(0.1))
+    for _ in range(6 // several):
+        given = state
+        state, metrics = step(state, data, scale)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
+    w, loss = by_hand(6)
+    assert int(state["n"]) == 6 and state["w"].shape == (3,)
+    np.testing.assert_allclose(state["w"], w, rtol=1e-5)
+    assert metrics["loss"].shape == (() if several == 1 else (several,))
+    np.testing.assert_allclose(np.ravel(metrics["loss"])[-1], loss, rtol=1e-5)
+
+
+def test_a_step_can_tell_its_place():
+    """The axis has the name that the module gives it, and the parts are in the devices' order."""
+
+    def step(state, index, axis_name=None):
+        assert axis_name == AXIS
+        return state, {"places": jax.lax.all_gather(index, axis_name, tiled=True)}
+
+    parallel = four()
+    _, metrics = parallel.compile(step)(parallel.replicate(jnp.zeros(())), parallel.split(jnp.arange(8)))
+    assert metrics["places"].tolist() == list(range(8))
