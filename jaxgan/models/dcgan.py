@@ -1,0 +1,80 @@
+"""DCGAN: Radford, Metz and Chintala, "Unsupervised representation learning with deep convolutional
+generative adversarial networks", 2016 (arXiv:1511.06434)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.errors import ConfigError
+from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, leaky_relu, normal_init
+
+SMALLEST_BASE = 2
+
+
+def base_size(shape: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
+    """(H, W) of the smallest feature map of a network with these widths, for pictures `shape` = (H, W, C).
+
+    Raises:
+        ConfigError: H or W is no multiple of 2**len(widths), or the smallest map would have a side under 2.
+            The message names the sizes that would do, and the nearest.
+    """
+    if len(shape) != 3:
+        raise ConfigError(f"dcgan: needs pictures (height, width, channels), got shape {tuple(shape)}")
+    factor = 2 ** len(widths)
+    smallest = SMALLEST_BASE * factor
+    height, width = shape[:2]
+    if any(side % factor or side < smallest for side in (height, width)):
+        nearest = [max(smallest, (side + factor // 2) // factor * factor) for side in (height, width)]
+        raise ConfigError(
+            f"dcgan: {len(widths)} widths {tuple(widths)} go with pictures whose sides are multiples of {factor}, "
+            f"{smallest} or more, not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: change the "
+            "size of the pictures (config.data.image_size), or give fewer widths."
+        )
+    return height // factor, width // factor
+
+
+class Generator(nn.Module):
+    """Latents [B, Z] -> pictures [B, *shape] in [-1, 1].
+
+    Dense to (H/2^n, W/2^n, widths[0]) with n = len(widths), then n transposed convolutions of stride 2, the
+    last to the picture's channels under tanh; batch norm and ReLU after every layer but the last.
+    """
+
+    shape: Sequence[int] = (28, 28, 1)
+    widths: Sequence[int] = (128, 64)
+    kernel: int = 4
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
+        height, width = base_size(self.shape, self.widths)
+        x = nn.Dense(height * width * self.widths[0], use_bias=False, kernel_init=normal_init())(z)
+        x = x.reshape(-1, height, width, self.widths[0])
+        for features in self.widths[1:]:
+            x = nn.relu(BatchNorm(axis_name=self.axis_name)(x, train=train))
+            x = ConvTranspose(features, self.kernel, use_bias=False)(x)
+        x = nn.relu(BatchNorm(axis_name=self.axis_name)(x, train=train))
+        return jnp.tanh(ConvTranspose(self.shape[-1], self.kernel)(x))
+
+
+class Discriminator(nn.Module):
+    """Pictures [B, H, W, C] -> logits [B].
+
+    Convolutions of stride 2 with LeakyReLU 0.2 and batch norm except in the first, then dense.
+    """
+
+    widths: Sequence[int] = (64, 128)
+    kernel: int = 4
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
+        base_size(x.shape[1:], self.widths)
+        x = leaky_relu(Conv(self.widths[0], self.kernel)(x))
+        for features in self.widths[1:]:
+            x = Conv(features, self.kernel, use_bias=False)(x)
+            x = leaky_relu(BatchNorm(axis_name=self.axis_name)(x, train=train))
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(1, kernel_init=normal_init())(x)[:, 0]

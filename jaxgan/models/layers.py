@@ -1,0 +1,109 @@
+"""Layers that the networks share."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.models import convolution
+
+Initializer = nn.initializers.Initializer
+
+
+def normal_init(std: float = 0.02) -> Initializer:
+    """N(0, std): the weights of Radford et al. 2016 (DCGAN), section 4."""
+    return nn.initializers.normal(std)
+
+
+def scale_init(std: float = 0.02) -> Initializer:
+    """N(1, std): the scales of the DCGAN's batch normalisation."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return 1.0 + std * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """x where positive, 0.2 x elsewhere (DCGAN's slope)."""
+    return nn.leaky_relu(x, 0.2)
+
+
+class Conv(nn.Module):
+    """Convolution with "SAME" padding: [B, H, W, C] -> [B, H/stride, W/stride, features]."""
+
+    features: int
+    kernel: int = 4
+    stride: int = 2
+    use_bias: bool = True
+    kernel_init: Initializer = normal_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        x = convolution.conv(x, self.param("kernel", self.kernel_init, shape), self.stride)
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+        return x
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution: [B, H, W, C] -> [B, H * stride, W * stride, features].
+
+    The kernel is [k, k, features, C], that of the convolution whose transpose this is.
+    """
+
+    features: int
+    kernel: int = 4
+    stride: int = 2
+    use_bias: bool = True
+    kernel_init: Initializer = normal_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, self.features, x.shape[-1])
+        x = convolution.conv_transpose(x, self.param("kernel", self.kernel_init, shape), self.stride)
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+        return x
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, synchronised over `axis_name` when that is set.
+
+    flax's, which XLA:CPU compiles as well as anything tried in its place. The running statistics move by a tenth
+    towards each training batch's (momentum 0.9); epsilon is 1e-5; the scale starts from N(1, 0.02).
+    """
+
+    axis_name: str | None = None
+    scale_init: Initializer = scale_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        norm = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis_name,
+            scale_init=self.scale_init,
+            name="norm",
+        )
+        return norm(x)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask belongs to the example's place in the global batch, so not to a device.
+
+    Needs the "dropout" random stream while training.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
+        if not train or self.rate == 0.0:
+            return x
+        index = jnp.arange(x.shape[0]) if index is None else index
+        key = self.make_rng("dropout")
+        keep = 1.0 - self.rate
+        mask = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), keep, x.shape[1:]))(index)
+        return jnp.where(mask, x / keep, 0.0)
