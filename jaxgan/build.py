@@ -57,6 +57,8 @@ def make_experiment(config: ConfigDict, shape: Sequence[int], examples: int) -> 
     Raises:
         ConfigError: a name is unknown, or values do not fit together or to the shape.
     """
+    if config.data.flip and len(shape) != 3:
+        raise ConfigError(f"config.data.flip mirrors pictures; the examples here have the shape {tuple(shape)}")
     counting = make_counting(config, examples)
     game = make_game(config, tuple(shape))
     optimizers = make_optimizers(config, counting)
@@ -72,8 +74,8 @@ def make_experiment(config: ConfigDict, shape: Sequence[int], examples: int) -> 
 
 def make_counting(config: ConfigDict, examples: int) -> Counting:
     """How the run counts. Updates per call are 1 on a CPU and many elsewhere, unless configured."""
-    if config.d_steps < 1 or config.batch_size < 1:
-        raise ConfigError(f"batch_size {config.batch_size} and d_steps {config.d_steps} must be at least 1")
+    if config.d_steps < 1:
+        raise ConfigError(f"d_steps {config.d_steps} must be at least 1")
     # In a CPU's compiled loop a convolution's backward pass is many times slower (jax-ml/jax#12868); on an
     # accelerator a call of several short updates keeps the host out of the way.
     automatic = 1 if jax.default_backend() == "cpu" else 20

@@ -56,6 +56,7 @@ class Checkpoints:
             CheckpointError: this save, or the one before it, could not be written.
         """
         step = int(state.step)
+        host = json.loads(json.dumps(host))  # a copy: it is written by a thread, while the run goes on
         host = {"host": host, "fingerprint": int(fingerprint(state)), "distance": distance}
         self._note_distance(step, host)
         signed = {"content": host, "checksum": _checksum(host)}
@@ -189,4 +190,5 @@ def _unused(path: pathlib.Path) -> pathlib.Path:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 250 else f"{line[:100]} ... {line[-140:]}"  # the cause stands at the end

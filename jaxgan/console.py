@@ -7,6 +7,8 @@ import sys
 from absl import logging
 
 _HERE = str(pathlib.Path(__file__).parent)
+# Orbax logs what it also raises, which our own messages tell; TFDS warns of every folder that it has yet to write.
+_LEAST = {"orbax": std_logging.CRITICAL, "tensorflow_datasets": std_logging.ERROR}
 
 
 def set_up_logging() -> None:
@@ -17,13 +19,20 @@ def set_up_logging() -> None:
     handler.python_handler.setFormatter(_Formatter())
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
+    sys.unraisablehook = _unraisable
 
 
 def _wanted(record: std_logging.LogRecord) -> bool:
     if record.pathname.startswith(_HERE):
         return True
-    # TFDS warns of every folder that it has yet to write.
-    return record.levelno >= (std_logging.ERROR if "tensorflow_datasets" in record.pathname else std_logging.WARNING)
+    least = next((level for name, level in _LEAST.items() if name in record.pathname), std_logging.WARNING)
+    return record.levelno >= least
+
+
+def _unraisable(error) -> None:
+    # When a save fails, TensorStore's threads still report to the event loop that Orbax has closed by then.
+    if not (isinstance(error.exc_value, RuntimeError) and "Event loop is closed" in str(error.exc_value)):
+        sys.__unraisablehook__(error)
 
 
 class _Formatter(std_logging.Formatter):

@@ -35,8 +35,8 @@ class Counting(NamedTuple):
 
     def steps(self, duration: str) -> int:
         """The duration in updates, rounded up to whole calls of the compiled program; 0 only for a duration of 0."""
-        steps = self.images(duration) / self.images_per_step
-        return math.ceil(round(steps / self.steps_per_call, 6)) * self.steps_per_call
+        calls = self.images(duration) / (self.images_per_step * self.steps_per_call)
+        return math.ceil(calls * (1 - 1e-9)) * self.steps_per_call  # a rounding error adds no call
 
     def row(self, step: int) -> dict:
         """How far a run is after `step` updates, as the head of a row of metrics."""

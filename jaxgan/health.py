@@ -1,5 +1,6 @@
 """Watches a run for the ways in which GANs fail: NaN, a discriminator that has won, a generator that has collapsed."""
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -27,7 +28,8 @@ class Health:
 
     def __init__(self, thresholds: Thresholds, memory: dict | None = None):
         self.thresholds = thresholds
-        self.memory = memory or {"highest_grad_norm_g": 0.0, "won_for": 0, "collapsed_for": 0, "warned": []}
+        fresh = {"highest_grad_norm_g": 0.0, "won_for": 0, "collapsed_for": 0, "warned": []}
+        self.memory = copy.deepcopy(memory or fresh)
 
     def check_finite(self, step: int, metrics: dict[str, float], last_good: int | None) -> None:
         """Raises DivergedError, naming step, quantities and last checkpoint, if a metric is NaN or infinite."""

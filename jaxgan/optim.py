@@ -56,11 +56,16 @@ def make_optimizer(name: str, **knobs: float) -> optax.GradientTransformation:
             f"unknown optimizer {name!r}; any optimizer of optax that takes a learning_rate can be named, "
             "for instance adam, adamw, adabelief, rmsprop, sgd, lion"
         )
+    if "learning_rate" not in knobs:
+        raise ConfigError(f"the optimizer {name!r} needs a learning_rate")
     unknown = sorted(set(knobs) - set(parameters))
     if unknown:
-        raise ConfigError(f"optax.{name} takes no {', '.join(unknown)}; it takes {', '.join(parameters)}")
+        raise ConfigError(
+            f"optax.{name} takes no {', '.join(unknown)}; it takes {', '.join(parameters)}. Another optimizer's knobs "
+            "are set in the experiment file: c.optimizer.generator = ConfigDict({'name': ..., 'learning_rate': ...})"
+        )
     return optax.inject_hyperparams(optimizer)(**knobs)
 
 
 def _parameters(function) -> list[str]:
-    return list(inspect.signature(function).parameters) if callable(function) else []
+    return list(inspect.signature(function).parameters) if inspect.isfunction(function) else []

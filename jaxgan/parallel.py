@@ -41,7 +41,9 @@ class Parallel:
     def check_batch_size(self, batch_size: int) -> None:
         """Raises ConfigError when a batch does not divide over the devices, naming the nearest that does."""
         count = len(self.devices)
-        if batch_size < 1 or batch_size % count:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size} must be at least 1")
+        if batch_size % count:
             below = max(count, batch_size // count * count)
             raise ConfigError(
                 f"batch_size {batch_size} does not divide over {count} devices; "

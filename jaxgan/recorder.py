@@ -25,7 +25,7 @@ class Recorder:
         self._health = health
         self._sums: dict[str, float] = dict((memory or {}).get("sums", {}))
         self._updates: int = (memory or {}).get("updates", 0)
-        self._pending: tuple[int, dict] | None = None
+        self._pending: tuple[int, dict, int] | None = None
         self._begun: float | None = None  # when the clock of the first call after the compilation started
         self._window_begun = 0.0
         self._window_updates = 0  # updates of this window that this process timed
@@ -37,20 +37,22 @@ class Recorder:
         """What has to be saved for the next row to come out as if there had been no stop. JSON."""
         return {"sums": self._sums, "updates": self._updates}
 
-    def push(self, step: int, metrics: dict[str, jax.Array]) -> list[dict]:
-        """Takes the metrics of the call that ends at `step`; returns the rows completed by the call before it."""
+    def push(self, step: int, metrics: dict[str, jax.Array], updates: int = 1) -> list[dict]:
+        """Takes the metrics of the call of `updates` updates that ends at `step`; returns the rows of the one before.
+
+        Of several updates the metrics have a leading axis, as `jaxgan.update.repeat` gives them.
+        """
         rows = self.flush()
-        self._pending = (step, metrics)
+        self._pending = (step, metrics, updates)
         return rows
 
     def flush(self) -> list[dict]:
         """Waits for the call in flight; returns the rows that it completes."""
         if self._pending is None:
             return []
-        last_step, metrics = self._pending
+        last_step, metrics, updates = self._pending
         self._pending = None
         values = jax.device_get(metrics)
-        updates = self._counting.steps_per_call
         rows = []
         for i in range(updates):
             now = {name: float(value[i] if updates > 1 else value) for name, value in values.items()}
@@ -80,14 +82,14 @@ class Recorder:
         self._updates += 1
         self._window_updates += 1
         self._timed_updates += 1
-        return [self._row(step)] if step % self._log_every == 0 else []
+        return [self._row(step)] if self._log_every and step % self._log_every == 0 else []
 
     def _row(self, step: int) -> dict:
         means = {name: total / self._updates for name, total in self._sums.items()}
         self._health.check(step, self._updates, means)
         seconds = time.monotonic() - self._window_begun
         images = self._window_updates * self._counting.images_per_step
-        rate = images / seconds if self._begun is not None else 0.0
+        rate = images / seconds if self._begun is not None and seconds > 0 else 0.0
         self._sums, self._updates, self._window_updates = {}, 0, 0
         self._window_begun = time.monotonic()
         return {

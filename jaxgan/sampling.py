@@ -1,5 +1,6 @@
 """Draws samples from a state, and measures how far they are from the data."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.data import Dataset
+from jaxgan.data.sampler import as_float
 from jaxgan.games import Game
 from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from jaxgan.state import TrainState
@@ -62,10 +64,10 @@ def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Arra
     return jnp.where(jnp.abs(jnp.sin(angle)) < 1e-4, straight, arc)
 
 
-def distance_name(samples: int) -> str:
-    """The name that the distance is logged under: metric, samples, reference split, features."""
+def distance_name(samples: int, split: str) -> str:
+    """The name that the distance is logged under: metric, samples, reference split, features ("swd1k_train_raw")."""
     number = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
-    return f"swd{number}_train_raw"
+    return f"swd{number}_{re.sub(r'[^a-zA-Z0-9]', '', split)}_raw"
 
 
 def make_distance(
@@ -79,10 +81,7 @@ def make_distance(
     real = dataset.arrays["real"]
     n = min(n, len(real))
     chosen = np.random.default_rng(0).choice(len(real), n, replace=False)
-    real = real[chosen].reshape(n, -1).astype(np.float32)
-    if dataset.arrays["real"].dtype == np.uint8:
-        real = real / 127.5 - 1.0
-    real = jnp.asarray(real)
+    real = as_float(jnp.asarray(real[chosen].reshape(n, -1)))
     key_samples, key_directions = jax.random.split(key)
     measure = jax.jit(sliced_wasserstein_distance)
 

@@ -44,8 +44,8 @@ def count_parameters(params: PyTree) -> int:
 def fingerprint(tree: PyTree) -> jax.Array:
     """A uint32 checksum of every bit of a pytree: equal states have equal fingerprints on any number of devices.
 
-    It is computed where the arrays live, so that a check costs no transfer. Sums wrap around and are weighted by
-    position, so that both a flipped bit and two exchanged numbers show.
+    It is computed where the arrays live, so that a check costs no transfer. Each number is mixed with its
+    position before the (wrapping) sum, so that both a flipped bit and two exchanged numbers show.
     """
 
     def one(leaf):
@@ -54,13 +54,20 @@ def fingerprint(tree: PyTree) -> jax.Array:
         if leaf.dtype == jnp.bool_:
             leaf = leaf.astype(jnp.uint8)
         bits = jax.lax.bitcast_convert_type(leaf, _UNSIGNED[leaf.dtype.itemsize]).astype(jnp.uint32).ravel()
-        weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1  # odd: no bit of the product is lost
-        return jnp.sum(bits * weights, dtype=jnp.uint32)
+        place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2654435769)
+        return jnp.sum(_mix(_mix(bits) ^ place), dtype=jnp.uint32)
 
     total = jnp.uint32(0)
     for leaf in jax.tree.leaves(tree):
         total = total * jnp.uint32(2654435761) + one(leaf)
     return total
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of uint32 in which every bit of the result depends on every bit of `x` (MurmurHash3's last step)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
 
 
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}

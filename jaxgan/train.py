@@ -79,7 +79,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
         return update(state, batch, axis_name)
 
     several = counting.steps_per_call
-    call = parallel.compile(repeat(one_update, several) if several > 1 else one_update, shared=1)
+    single_call = parallel.compile(one_update, shared=1)
+    call = parallel.compile(repeat(one_update, several), shared=1) if several > 1 else single_call
 
     # What watches and writes.
     h = config.health
@@ -108,27 +109,31 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
         if step == 0:
             album.add(state, step)
 
-        while step < total and interrupt.signal_name is None:
-            state, metrics = call(state, index, arrays)
-            step += several
-            rows = recorder.push(step, metrics)
+        stopping = False
+        while step < total and not stopping:
+            # A run that comes from a machine with other calls may stand between two of this one's.
+            updates = several if step % several == 0 else 1
+            state, metrics = (call if updates == several else single_call)(state, index, arrays)
+            step += updates
+            rows = recorder.push(step, metrics, updates)
 
-            at_end = step >= total
+            stopping, at_end = interrupt.signal_name is not None, step >= total
             is_sample = at_end or due(step, sample_every)
-            is_checkpoint = at_end or due(step, checkpoint_every)
-            if is_sample or is_checkpoint or interrupt.signal_name is not None:
+            is_checkpoint = at_end or stopping or due(step, checkpoint_every)
+            if is_sample or is_checkpoint:
                 # The updates so far have to be good before anything is made of them, and their rows come first.
                 rows += recorder.flush()
                 with recorder.pause():
                     if is_sample:
                         album.add(state, step)
-                    value = distance(state) if is_checkpoint and distance is not None else None
-                    if value is not None:
-                        merge(rows, counting.row(step), {distance_name(best_samples): value})
+                    value = None
+                    if distance is not None and (at_end or due(step, checkpoint_every)):
+                        value = distance(state)
+                        merge(rows, counting.row(step), {distance_name(best_samples, config.data.split): value})
                     if at_end:
                         album.finish(state)
                     write(rows)
-                    if is_checkpoint or interrupt.signal_name is not None:
+                    if is_checkpoint:
                         host = {"recorder": recorder.memory, "health": health.memory}
                         checkpoints.save(state, host, value)
                         recorder.last_good = step

@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "data.path",
     "health",
 )
+_PARTS = ("config", "overrides", "data")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy")
 
 
@@ -66,11 +67,12 @@ class Workdir:
         old = self.read_record() if (self.path / "config.json").exists() else None
         if old is not None:
             self._compare(old, record)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not _is_scratch(path) for path in self.path.iterdir()):
             raise CheckpointError(f"{self.path} is not empty and holds no run; choose another --workdir")
-        self.samples.mkdir(parents=True, exist_ok=True)
-        if old != record:
+        self.path.mkdir(parents=True, exist_ok=True)
+        if old != record:  # before anything else: a folder with something in it and no record is refused
             write_json(self.path / "config.json", record)
+        self.samples.mkdir(exist_ok=True)
 
     def read_record(self) -> dict:
         """What `claim` wrote: "config", "overrides" and "data".
@@ -80,11 +82,14 @@ class Workdir:
         """
         file = self.path / "config.json"
         try:
-            return json.loads(file.read_text())
+            record = json.loads(file.read_text())
         except FileNotFoundError:
             raise CheckpointError(f"{self.path} holds no run (no config.json); train first, or name another --workdir")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"cannot read {file}: {error}")
+        if not (isinstance(record, dict) and all(isinstance(record.get(part), dict) for part in _PARTS)):
+            raise CheckpointError(f"{file} is no record of a run: it needs {', '.join(_PARTS)}")
+        return record
 
     def note_environment(self) -> None:
         """Adds this start's versions, devices and commit to environment.json."""
@@ -114,16 +119,25 @@ def environment() -> dict:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
         "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
         "processes": jax.process_count(),
         "commit": _git_commit(),
     }
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # installed under another name, such as a nightly build's
+        return None
+
+
 def _git_commit() -> str | None:
-    here = pathlib.Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    root = pathlib.Path(__file__).parent.parent
+    if not (root / ".git").exists():  # installed, perhaps inside somebody else's repository
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -136,7 +150,12 @@ def plain(value):
     """Configurations, tuples and numpy scalars as what JSON gives back, so that records compare."""
     if isinstance(value, ConfigDict):
         value = value.to_dict()
-    return json.loads(json.dumps(value))
+    return json.loads(json.dumps(value, default=lambda number: number.item()))
+
+
+def _is_scratch(file: pathlib.Path) -> bool:
+    """Whether a killed `write_json` left it."""
+    return file.name.startswith(".config.json.")
 
 
 def write_json(file: pathlib.Path, value) -> None:

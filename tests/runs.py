@@ -17,10 +17,10 @@ def environment(**extra) -> dict:
     return {**os.environ, **extra}
 
 
-def launch(*arguments, check=True, **extra) -> subprocess.CompletedProcess:
+def launch(*arguments, check=True, prefix=(), **extra) -> subprocess.CompletedProcess:
     """Runs launch.py to its end, on one device unless told otherwise."""
     result = subprocess.run(
-        command(*arguments),
+        [*prefix, *command(*arguments)],
         cwd=extra.pop("cwd", ROOT),
         env=environment(JAX_NUM_CPU_DEVICES=extra.pop("devices", "1"), **extra.pop("env", {})),
         capture_output=True,

@@ -33,7 +33,7 @@ def test_a_duration_in_images(duration, images):
     assert COUNTING.images(duration) == pytest.approx(images)
 
 
-@pytest.mark.parametrize("duration", ["", "40", "epochs", "40 eggs", "-1 steps", "1 2 steps", "1e3 steps", "4 K images"])
+@pytest.mark.parametrize("duration", ["", "40", "epochs", "40 eggs", "-1 steps", "1 2 steps", "1e3 steps", "4K images"])
 def test_what_is_no_duration_is_named_with_examples_of_what_is(duration):
     with pytest.raises(ConfigError) as error:
         COUNTING.images(duration)

@@ -1,7 +1,6 @@
 """launch.py as a user meets it: a subprocess, its exit status and what it prints."""
 
 import pathlib
-import resource
 
 import numpy as np
 import pytest
@@ -106,10 +105,8 @@ def test_a_full_disk_loses_nothing_saved(tmp_path):
     common = (TINY, f"--workdir={workdir}", "--config.model.generator.widths=(64,32)")
     launch(*common, "--config.duration=2 steps")
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    result = launch(*common, "--config.duration=6 steps", check=False, preexec_fn=limit)
+    limit = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")  # 100 KiB a file
+    result = launch(*common, "--config.duration=6 steps", check=False, prefix=limit)
     assert result.returncode == 1, result.stderr
     assert "could not save a checkpoint" in result.stderr and "Traceback" not in result.stderr
     # With room again, the run goes on from what it had.

@@ -29,12 +29,18 @@ def test_the_devices():
 
 
 @pytest.mark.parametrize(
-    "size, below, above", [(6, 4, 8), (7, 4, 8), (1, 4, 8), (3, 4, 8), (0, 4, 8), (-4, 4, 8), (63, 60, 64)]
+    "size, below, above", [(6, 4, 8), (7, 4, 8), (1, 4, 8), (3, 4, 8), (63, 60, 64)]
 )
 def test_a_batch_that_does_not_divide_names_the_nearest_that_do(size, below, above):
     with pytest.raises(ConfigError) as error:
         four().check_batch_size(size)
     assert [int(n) for n in re.findall(r"-?\d+", str(error.value))] == [size, 4, below, above]
+
+
+@pytest.mark.parametrize("size", [0, -4])
+def test_a_batch_of_nothing(size):
+    with pytest.raises(ConfigError, match=f"batch_size {size} must be at least 1"):
+        four().check_batch_size(size)
 
 
 def test_a_batch_that_divides_is_fine():

@@ -34,7 +34,7 @@ def metrics(step, several=1):
 def play(recorder, steps, several=1):
     rows = []
     for step in steps:
-        rows += recorder.push(step, metrics(step, several))
+        rows += recorder.push(step, metrics(step, several), several)
     return rows + recorder.flush()
 
 
@@ -109,9 +109,9 @@ def test_nan_names_the_exact_step_and_quantity():
     bad = metrics(12, 4)
     bad["std_fake"] = np.array([1.0, np.nan, 1.0, np.inf], np.float32)
     play(r, [4, 8], 4)
-    assert r.push(12, bad) == []
+    assert r.push(12, bad, 4) == []
     with pytest.raises(DivergedError, match=r"update 10 gave std_fake = nan;.*checkpoint is 4\b"):
-        r.push(16, metrics(16, 4))
+        r.push(16, metrics(16, 4), 4)
 
 
 def test_health_sees_the_means_of_each_row():

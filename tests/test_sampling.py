@@ -122,7 +122,9 @@ def test_between_leads_from_one_sample_to_another():
 
 
 def test_distance_name():
-    assert [distance_name(n) for n in (16, 1000, 2500)] == ["swd16_train_raw", "swd1k_train_raw", "swd2500_train_raw"]
+    assert distance_name(16, "train") == "swd16_train_raw"
+    assert distance_name(1000, "test") == "swd1k_test_raw"
+    assert distance_name(2500, "train[:80%]") == "swd2500_train80_raw"
 
 
 def gaussians(n=500):

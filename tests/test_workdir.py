@@ -119,6 +119,13 @@ def test_a_neighbour_of_what_may_change_may_not(claimed, name, value):
     assert f"  {name.replace('__', '.')}: " in refused(claimed, config(**{name: value}))
 
 
+def test_only_the_configuration_may_change_and_only_by_whole_names(claimed):
+    c = config()
+    c.healthy = True
+    message = refused(claimed, c, {**DATA, "duration": "3 s"})
+    assert "  healthy: 'absent' there, True here" in message and "  duration: 'absent' there, '3 s' here" in message
+
+
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     assert "holds no run" in refused(tmp_path)

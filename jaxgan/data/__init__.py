@@ -57,7 +57,8 @@ def load(
 
     # Given outright: left to find a default, TFDS looks into every folder it knows, with warnings and TensorFlow.
     data_dir = os.path.expanduser(data_dir or cache.default_data_dir())
-    return prepared.load(_builder(name, data_dir), split=split, image_size=image_size, channels=channels)
+    dataset = prepared.load(_builder(name, data_dir), split=split, image_size=image_size, channels=channels)
+    return dataset._replace(name=name)  # "cycle_gan/monet2photo", where the builder is called "cycle_gan"
 
 
 def _builder(name: str, data_dir: str):

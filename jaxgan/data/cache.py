@@ -1,9 +1,11 @@
 """Decoded pictures kept on disk, so that the second start of a large set does not decode it again."""
 
+import contextlib
 import os
-import tempfile
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from absl import logging
@@ -16,9 +18,7 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def load_or_make(
-    folder: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray]:
+def load_or_make(folder: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """What `make()` returned the first time: pictures `[N, H, W, C]` and labels `[N]`, read back from `folder`.
 
     `folder` must name everything that the result depends on. A cache that cannot be read is made anew; one that
@@ -30,7 +30,7 @@ def load_or_make(
             return real, label
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy raises anything, from BadZipFile to SyntaxError, for a damaged file
         logging.warning("decoding again, because %s cannot be read: %s", folder, error)
     real, label = make()
     try:
@@ -44,12 +44,18 @@ def load_or_make(
 
 
 def _save(path: Path, array: np.ndarray):
-    """Writes beside `path` and renames, so that no reader and no later start ever sees half a file."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
-        try:
-            np.save(part, array)
-            part.close()
-            os.replace(part.name, path)
-        except BaseException:  # also Ctrl-C: gigabytes of a half-written file help nobody
-            os.unlink(part.name)
-            raise
+    with written_whole(path) as part:
+        np.save(part, array)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which becomes `path` at the end: no reader and no later start ever sees half of it."""
+    # Opened by name and not as a temporary file, which nobody else could read in a folder that people share.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "xb") as file:
+            yield file
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,6 @@ from PIL import Image
 from jaxgan.data import cache, images
 from jaxgan.data.dataset import Dataset, make_dataset
 from jaxgan.errors import ConfigError, DataError
-
-# What Pillow raises for files that are damaged, cut off, empty, unsupported, or would take all memory.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def load(
@@ -41,7 +37,7 @@ def load(
     root = Path(path).expanduser()
     files = list_pictures(root)
     if not files:
-        raise DataError(f"{root}: no pictures in this folder (looked for {', '.join(sorted(_endings())[:8])}, ...).")
+        raise DataError(f"{root}: no pictures in this folder (.png, .jpg, .webp or another that Pillow reads).")
     channels = channels or _channels(files)
     label, label_names = _labels(root, files)
 
@@ -65,7 +61,11 @@ def list_pictures(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Set data.path to a folder with pictures.")
     files, seen, endings = [], set(), _endings()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+
+    def say(error: OSError):
+        logging.warning("left out, it cannot be read: %s", error)
+
+    for folder, subfolders, names in os.walk(root, onerror=say, followlinks=True):
         real_folder = os.path.realpath(folder)
         if real_folder in seen:  # a link back to a folder above would never end
             subfolders.clear()
@@ -96,10 +96,14 @@ def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]
 
 def _fingerprint(root: Path, files: list[Path]) -> str:
     """Changes when a picture is added, removed or rewritten."""
-    digest = hashlib.sha256(os.fspath(root.resolve()).encode())
+    digest = hashlib.sha256(os.fsencode(root.resolve()))  # a name on disk need not be text
     for file in files:
-        status = file.stat()
-        digest.update(f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        digest.update(b"\0" + os.fsencode(file.relative_to(root)))
+        try:
+            status = file.stat()
+        except OSError:  # a link to nowhere: named when it is decoded
+            continue
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -110,8 +114,8 @@ def _channels(files: list[Path]) -> int:
             with Image.open(file) as picture:
                 if picture.mode not in images.GREY_MODES:
                     return 3
-        except _UNREADABLE:
-            continue  # named when it is decoded
+        except Exception:  # named when it is decoded
+            continue
     return 1
 
 
@@ -127,6 +131,6 @@ def _read(file: Path, root: Path, image_size: int | None, channels: int) -> np.n
     try:
         with Image.open(file) as picture:
             return images.to_array(picture, image_size, channels)
-    except _UNREADABLE as error:
+    except Exception as error:  # for a damaged file Pillow's plugins raise anything, TypeError and RuntimeError too
         logging.warning("left out, it cannot be read: %s (%s)", file.relative_to(root), error)
         return None

@@ -33,7 +33,7 @@ def to_array(picture: Image.Image, image_size: int | None, channels: int) -> np.
 
     Raises:
         ValueError: the pixels are floating-point or wider than 16 bits, whose range nothing states.
-        OSError: Pillow cannot read it (other exceptions of Pillow's plugins come through too).
+        Exception: whatever Pillow raises for a file that it cannot read.
     """
     if image_size is not None:
         # A JPEG's decoder can halve its size while decoding: 4x is left for the filter, the rest is for free.
@@ -67,10 +67,9 @@ def _over_white(picture: Image.Image) -> Image.Image:
 def _square(picture: Image.Image, size: int) -> Image.Image:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    if (picture.width, picture.height) == (size, size):
-        return picture
-    box = (left, top, left + side, top + side)
-    return picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    # Cropped first: resize's own `box` lets the filter see what lies around it.
+    picture = picture.crop((left, top, left + side, top + side))
+    return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def decode_all(

@@ -2,8 +2,8 @@
 
 import contextlib
 import difflib
+import importlib.util
 import io
-import sys
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxgan.data import cache, images
 from jaxgan.data.dataset import Dataset, make_dataset
-from jaxgan.errors import ConfigError, DataError
+from jaxgan.errors import ConfigError, DataError, JaxganError
 
 
 def load(
@@ -29,15 +29,16 @@ def load(
         ConfigError: there is no such split.
         DataError: the set is not there and cannot be prepared, is no set of pictures, or cannot be read.
     """
-    features = builder.info.features
-    if "image" not in features or not isinstance(features["image"], tfds.features.Image):
-        raise DataError(f"the TFDS data set {builder.name} has no pictures: its features are {', '.join(features)}")
+    require_pictures(builder)
     if not builder.is_prepared():
         prepare(builder)
+    # Read anew from its folder: a builder made before another process prepared the set knows nothing of what it holds.
+    stored = tfds.builder_from_directory(builder.data_path)
+    features = stored.info.features
     channels = channels or (1 if features["image"].shape[-1] == 1 else 3)
     labels = features["label"] if "label" in features else None
     label_names = tuple(labels.names) if isinstance(labels, tfds.features.ClassLabel) else ()
-    source = _open(builder, split)
+    source = _open(stored, split)
 
     def decode(chunk: range):
         for example in source.__getitems__(list(chunk)):
@@ -45,12 +46,18 @@ def load(
                 yield images.to_array(picture, image_size, channels), example["label"] if label_names else 0
 
     def make():
-        return images.decode_all(decode, len(source), f"{builder.name} {split}")
+        try:
+            return images.decode_all(decode, len(source), f"{builder.name} {split}")
+        except (RuntimeError, OSError, ValueError) as error:  # of ArrayRecord's reader and of Pillow
+            raise DataError(
+                f"{builder.data_path} is damaged: {error}. Remove that folder and start the same command again; "
+                "it is prepared anew."
+            )
 
     if len(source) > cache.THRESHOLD:
         key = f"{split}-{image_size or 'own'}-{channels}".replace("/", "_")
-        root = builder.data_path.parents[len(Path(builder.info.full_name).parts) - 1]
-        real, label = cache.load_or_make(Path(root, "jaxgan_arrays", builder.info.full_name, key), make)
+        folder = Path(builder.data_dir_root, "jaxgan_arrays", stored.info.full_name, key)
+        real, label = cache.load_or_make(folder, make)
     else:
         real, label = make()
     return make_dataset(builder.name, real, label, label_names)
@@ -63,13 +70,18 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
         DataError: it cannot be downloaded, generated or written, with what to do.
     """
     logging.info("preparing %s in %s (once)", builder.name, builder.data_path)
+    tfds.disable_progress_bar()
     try:
-        with _no_bars():
+        with _quiet():
             builder.download_and_prepare(file_format="array_record")
-    except OSError as error:
+    except JaxganError:
+        raise
+    except Exception as error:  # hundreds of authors wrote TFDS's generators: they raise anything
         if builder.is_prepared():  # another process was quicker: its folder is as good
             return
-        raise DataError(f"{builder.name} cannot be written to {builder.data_path}: {error}")
+        # The system's own errors (no room, not writable) have a number; those of a download have none.
+        hint = "" if getattr(error, "errno", None) else _by_hand(builder)
+        raise DataError(f"{builder.name} cannot be prepared in {builder.data_path}: {error}{hint}")
 
 
 def builder_of(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
@@ -77,65 +89,81 @@ def builder_of(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
     Raises:
         ConfigError: TFDS knows no such set.
-        DataError: the set is not prepared, and preparing it needs TensorFlow.
+        DataError: the set has no pictures, or is not prepared and preparing it needs TensorFlow.
     """
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError, ImportError) as error:
+        with _quiet():
+            builder = tfds.builder(name, data_dir=data_dir)
+    except ImportError as error:
+        raise DataError(f"TFDS cannot open {name} with the packages installed here: {error}")
+    except (ValueError, AssertionError) as error:  # no such set or configuration; no such version
         raise ConfigError(_unknown(name, error))
-    if not builder.is_prepared() and not _has_tensorflow():
+    require_pictures(builder)
+    if not builder.is_prepared() and importlib.util.find_spec("tensorflow") is None:
         raise DataError(
             f"{name} is not in {builder.data_path}, and TFDS needs TensorFlow to prepare it (not to read it). Once, "
             "here or on another machine:\n"
             "  pip install 'jaxgan[tfds]'   # or: pip install tensorflow-cpu\n"
             '  python -c "import tensorflow_datasets as tfds; '
             f"tfds.builder({name!r}, data_dir={data_dir!r}).download_and_prepare(file_format='array_record')\"\n"
-            "then start the same command again."
+            f"then start the same command again.{_by_hand(builder)}"
         )
     return builder
 
 
+def require_pictures(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises DataError unless each example of the set has one picture, by the name of "image"."""
+    features = builder.info.features
+    names = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
+    if "image" not in names or not isinstance(features["image"], tfds.features.Image):
+        raise DataError(f"the TFDS data set {builder.name} has no pictures: its features are {', '.join(names)}")
+
+
 def _open(builder: tfds.core.DatasetBuilder, split: str):
     try:
-        return builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        len(source)  # raises for "train[10:5]"
     except NotImplementedError:
         raise DataError(
-            f"{builder.data_path} holds {builder.name} in a format that cannot be read at random places. Prepare it "
-            f"again: tfds.builder({builder.name!r}, file_format='array_record').download_and_prepare()"
+            f"{builder.data_path} holds {builder.name} as {builder.info.file_format.value}, which cannot be read at "
+            "random places, only as array_record. Remove that folder, or name another one for data sets "
+            "(--config.data.data_dir), and start the same command again; it is prepared there."
         )
     except ValueError as error:
         raise ConfigError(
-            f"{builder.name} has no split {split!r}; it has {', '.join(builder.info.splits)} and slices of them, "
-            f"such as train[:80%] ({error})"
+            f"{builder.name} cannot give the split {split!r} ({str(error).splitlines()[-1]}). It has "
+            f"{', '.join(builder.info.splits)} and slices of them, such as train[:80%]."
         )
+    return source
+
+
+def _by_hand(builder: tfds.core.DatasetBuilder) -> str:
+    """Which files of a set TFDS takes from its folder for files fetched by hand, if it downloads any."""
+    names = sorted({info.filename for info in (builder.url_infos or {}).values()})
+    if not names:
+        return ""
+    listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    folder = Path(builder.data_dir_root, "downloads", "manual")
+    return f"\nA file that cannot be downloaded may be put into {folder} by hand; the set has {listed}."
 
 
 def _unknown(name: str, error: Exception) -> str:
     from jaxgan.data import OWN  # the room's door knows the names that are not TFDS's
 
-    known = tfds.list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(name, [*OWN, *known], n=4)
+    known = {*OWN, *tfds.list_builders(with_community_datasets=False)}
+    base, _, config = name.partition("/")
+    if config and base in known - {*OWN}:
+        close = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs][:20]
+    else:
+        close = difflib.get_close_matches(name, sorted(known), n=4)
     hint = f" Close to it: {', '.join(close)}." if close else ""
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first_line = str(error).strip().splitlines()[0].partition(" Here are")[0]  # lists everything in the lines after
     return (
         f"no data set {name!r} ({first_line}).{hint} Known here: {', '.join(OWN)}; any data set of pictures that TFDS "
         "knows can be named too."
     )
 
 
-def _has_tensorflow() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("tensorflow") is not None
-
-
-@contextlib.contextmanager
-def _no_bars():
-    """TFDS prints to stdout and draws bars for each file; a run's output stays its own."""
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        if sys.stderr.isatty():
-            tfds.enable_progress_bar()
+def _quiet():
+    """TFDS prints to stdout; a run's output stays its own."""
+    return contextlib.redirect_stdout(io.StringIO())

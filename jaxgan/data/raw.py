@@ -6,13 +6,11 @@ readers of ours, so that what they write is what a plain `tfds.data_source("mnis
 
 import gzip
 import hashlib
+import http.client
 import io
-import os
 import pathlib
 import tarfile
-import tempfile
 import time
-import urllib.error
 import urllib.request
 import zlib
 
@@ -21,6 +19,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
+from jaxgan.data import cache
 from jaxgan.errors import DataError
 
 # Where distributions put a data set's files; Debian has a package dataset-fashion-mnist.
@@ -47,6 +46,7 @@ class _Idx:
         count = self.examples[split]
         pictures = read_idx(pictures_file, (count, 28, 28))
         labels = read_idx(labels_file, (count,))
+        _check_labels(labels_file, labels)
         for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
             yield index, {"image": _png(picture), "label": int(label)}
 
@@ -66,8 +66,9 @@ class _Cifar:
     def _generate(self, split, file, members):
         data = b"".join(members[name] for name in _CIFAR_FILES[split])
         if len(data) != self.examples[split] * 3073:
-            raise DataError(f"{file} is damaged: split {split} holds {len(data)} bytes. Fetch it again.")
+            raise DataError(f"{file} is damaged: its split {split} holds {len(data)} bytes. Fetch it again.")
         records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
+        _check_labels(file, records[:, 0])
         for index, record in enumerate(records):
             picture = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
             yield index, {"id": f"{split}_{index:05d}", "image": _png(picture), "label": int(record[0])}
@@ -85,9 +86,9 @@ def builder_of(name: str, data_dir: str, **attributes) -> tfds.core.DatasetBuild
         attributes: replaced on the class; tests give `examples`.
     """
     original = tfds.builder_cls(name)
-    with tfds.core.registered.skip_registration():
-        cls = type(original.__name__, (_READERS[name], original), {"__module__": original.__module__, **attributes})
-        return cls(data_dir=data_dir)
+    namespace = {"__module__": original.__module__, **attributes}
+    cls = type(original.__name__, (_READERS[name], original), namespace, skip_registration=True)
+    return cls(data_dir=data_dir)
 
 
 def find_or_download(builder: tfds.core.DatasetBuilder, names: list[str]) -> dict[str, pathlib.Path]:
@@ -98,7 +99,7 @@ def find_or_download(builder: tfds.core.DatasetBuilder, names: list[str]) -> dic
     """
     folder = manual_folder(builder)
     places = [folder, SYSTEM_FOLDERS.get(builder.name)]
-    urls = {info_url.rsplit("/", 1)[1]: (info_url, info) for info_url, info in builder.url_infos.items()}
+    urls = {url.rsplit("/", 1)[1]: (url, info) for url, info in builder.url_infos.items()}
     found, missing = {}, {}
     for name in names:
         candidates = [place / n for place in places if place for n in (name, name.removesuffix(".gz"))]
@@ -109,7 +110,7 @@ def find_or_download(builder: tfds.core.DatasetBuilder, names: list[str]) -> dic
         url, info = urls[name]
         try:
             found[name] = download(url, folder / name, info.checksum)
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:
             missing[name] = f"  {url}  ({error})"
     if missing:
         raise DataError(
@@ -123,7 +124,7 @@ def find_or_download(builder: tfds.core.DatasetBuilder, names: list[str]) -> dic
 def manual_folder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
     """Where a set's raw files may be put by hand: TFDS's folder for that, and in it one of the set's own."""
     # One folder a set, because those of mnist and fashion_mnist have the same names.
-    return pathlib.Path(builder._data_dir_root) / "downloads" / "manual" / builder.name
+    return pathlib.Path(builder.data_dir_root) / "downloads" / "manual" / builder.name
 
 
 def download(url: str, file: pathlib.Path, sha256: str) -> pathlib.Path:
@@ -131,29 +132,26 @@ def download(url: str, file: pathlib.Path, sha256: str) -> pathlib.Path:
 
     Raises:
         OSError: no connection, no room, or something else than the file came.
+        HTTPException: the server's answer makes no sense.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    digest, done, said = hashlib.sha256(), 0, time.monotonic()
-    begun = said
-    with urllib.request.urlopen(url, timeout=30) as response:
+    digest, done, begun = hashlib.sha256(), 0, time.monotonic()
+    said = begun
+    with urllib.request.urlopen(url, timeout=30) as response, cache.written_whole(file) as part:
         total = int(response.headers.get("Content-Length") or 0)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            try:
-                while block := response.read(1 << 20):
-                    part.write(block)
-                    digest.update(block)
-                    done += len(block)
-                    if time.monotonic() - said > 5:
-                        said = time.monotonic()
-                        rate = done / (said - begun)
-                        left = f", {(total - done) / rate:.0f} s left" if total else ""
-                        logging.info("%s: %.1f MB, %.1f MB/s%s", file.name, done / 1e6, rate / 1e6, left)
-                part.close()
-                if digest.hexdigest() != sha256:
-                    raise OSError(f"what came has sha256 {digest.hexdigest()}, not {sha256}")
-                os.replace(part.name, file)
-            finally:
-                pathlib.Path(part.name).unlink(missing_ok=True)
+        while block := response.read(1 << 20):
+            part.write(block)
+            digest.update(block)
+            done += len(block)
+            if time.monotonic() - said > 5:
+                said = time.monotonic()
+                rate = done / (said - begun)
+                left = f", {(total - done) / rate:.0f} s left" if total else ""
+                logging.info("%s: %.1f MB, %.1f MB/s%s", file.name, done / 1e6, rate / 1e6, left)
+        if total and done < total:  # urllib takes a connection that is cut for the end
+            raise OSError(f"the connection ended after {done} of {total} bytes")
+        if digest.hexdigest() != sha256:
+            raise OSError(f"what came has sha256 {digest.hexdigest()}, not {sha256}")
     return file
 
 
@@ -197,6 +195,11 @@ def read_members(file: pathlib.Path, names: list[str]) -> dict[str, bytes]:
     if wanted - set(found):
         raise DataError(f"{file} lacks {', '.join(sorted(wanted - set(found)))}. Fetch it again.")
     return found
+
+
+def _check_labels(file: pathlib.Path, labels: np.ndarray):
+    if labels.max() > 9:
+        raise DataError(f"{file} is damaged: label {labels.max()}, of ten classes. Fetch it again.")
 
 
 def _png(picture: np.ndarray) -> io.BytesIO:

@@ -72,10 +72,15 @@ def sample(
     epoch_keys = jax.vmap(lambda epoch: jax.random.fold_in(order_key, epoch))(place // size)
     rows = jax.vmap(lambda k, p: shuffled_index(k, p, size))(epoch_keys, place % size)
     batch = {name: array[rows] for name, array in arrays.items()}
-    real = batch["real"]
-    if real.dtype == jnp.uint8:
-        real = real.astype(jnp.float32) / 127.5 - 1.0
+    real = as_float(batch["real"])
     if flip:
         coin = jax.vmap(lambda p: jax.random.bernoulli(jax.random.fold_in(flip_key, p)))(place)
         real = jnp.where(coin[:, None, None, None], real[:, :, ::-1], real)
     return {**batch, "real": real, "index": index}
+
+
+def as_float(x: jax.Array) -> jax.Array:
+    """uint8 pictures as float32 in [-1, 1], x / 127.5 - 1; anything else as it is."""
+    if x.dtype != jnp.uint8:
+        return x
+    return (x.astype(jnp.float32) - 127.5) / 127.5  # in this order 255 gives 1 exactly, compiled too

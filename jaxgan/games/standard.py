@@ -88,7 +88,7 @@ def make_game(
 
 
 def batch_std(x: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Root mean square over features of the standard deviation over the (global) batch; 0 when all are equal."""
+    """Root mean square over features of the standard deviation over the (global) batch, to about 1e-4."""
     mean, square = jnp.mean(x, axis=0), jnp.mean(jnp.square(x), axis=0)
     if axis_name is not None:
         mean, square = jax.lax.pmean((mean, square), axis_name)

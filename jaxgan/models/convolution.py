@@ -9,8 +9,8 @@ the other two, for two reasons that were measured on XLA:CPU (jax 0.10; a DCGAN 
   took 190 of the update's 240 ms. Written as the kernel's derivative of a strided convolution it takes 5.
 - The transpose itself has better forms on a CPU than a dilated input, see `_transpose_on_cpu`.
 
-On GPU and TPU each of the three is one plain `lax.conv_general_dilated`. The price of `custom_vjp`: reverse mode to
-any order, but no forward mode (`jax.jvp`, `jax.jacfwd`).
+On GPU and TPU each of the three is one plain `lax.conv_general_dilated`. The price of `custom_vjp`: reverse
+mode to any order, but no forward mode (`jax.jvp`, `jax.jacfwd`).
 
 Pictures are [B, H, W, C], kernels [k, k, C, O], padding is "SAME".
 """

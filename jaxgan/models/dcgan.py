@@ -28,9 +28,9 @@ def base_size(shape: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
     if any(side % factor or side < smallest for side in (height, width)):
         nearest = [max(smallest, (side + factor // 2) // factor * factor) for side in (height, width)]
         raise ConfigError(
-            f"dcgan: {len(widths)} widths {tuple(widths)} go with pictures whose sides are multiples of {factor}, "
-            f"{smallest} or more, not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: change the "
-            "size of the pictures (config.data.image_size), or give fewer widths."
+            f"dcgan: {len(widths)} widths {tuple(widths)} go with pictures whose sides are multiples of "
+            f"{factor}, {smallest} or more, not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: "
+            "change the size of the pictures (config.data.image_size), or give fewer widths."
         )
     return height // factor, width // factor
 

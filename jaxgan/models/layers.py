@@ -70,8 +70,8 @@ class ConvTranspose(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, synchronised over `axis_name` when that is set.
 
-    flax's, which XLA:CPU compiles as well as anything tried in its place. The running statistics move by a tenth
-    towards each training batch's (momentum 0.9); epsilon is 1e-5; the scale starts from N(1, 0.02).
+    flax's, which XLA:CPU compiles as well as anything tried in its place. The running statistics move by a
+    tenth towards each training batch's (momentum 0.9); epsilon is 1e-5; the scale starts from N(1, 0.02).
     """
 
     axis_name: str | None = None

@@ -15,6 +15,7 @@ from tests.small import assert_close, assert_equal, dcgan_game, mlp_game, new_st
 
 BATCH = 8
 KEY = jax.random.key(11)
+DCGAN = dcgan_game()
 
 
 def batch(seed=0):
@@ -34,16 +35,15 @@ def losses(game, state, batch, axis_name=None):
 
 
 def test_init_gives_both_sides_and_their_collections():
-    state = new_state(dcgan_game(), sgd())
+    state = new_state(DCGAN, sgd())
     assert set(state.variables) == {"generator", "discriminator"}
     assert all(set(collections) == {"batch_stats"} for collections in state.variables.values())
     assert new_state(mlp_game(), sgd()).variables == {"generator": {}, "discriminator": {}}
 
 
-@pytest.mark.parametrize("name", ["non_saturating", "relativistic_average"])
-def test_losses_see_the_global_batch(name):
+@pytest.mark.parametrize("game", [DCGAN, mlp_game("relativistic_average")], ids=["batch_norm", "relativistic_average"])
+def test_losses_see_the_global_batch(game):
     """The sum of the parts' gradients over four devices, averaged, is the gradient of one device's whole batch."""
-    game = dcgan_game(name)
     state = new_state(game, sgd())
     one = losses(game, state, batch())
     parallel = Parallel("pmap", jax.devices()[:4])
@@ -103,7 +103,7 @@ def test_the_generator_gets_no_gradient_from_the_discriminator_s_loss():
 
 
 def test_collections_move_in_their_own_steps_only():
-    game = dcgan_game()
+    game = DCGAN
     state = new_state(game, sgd())
     ((_, aux_d), _), ((_, aux_g), _) = losses(game, state, batch())
     assert_equal(aux_g.variables["discriminator"], state.variables["discriminator"])
@@ -112,7 +112,7 @@ def test_collections_move_in_their_own_steps_only():
 
 
 def test_a_pass_that_is_given_is_not_made_again():
-    game = dcgan_game()
+    game = DCGAN
     state = new_state(game, sgd())
     fake = batch(1)["real"]
     loss_d, loss_g = (jax.jit(f, static_argnums=5) for f in (game.discriminator_loss, game.generator_loss))
@@ -125,7 +125,7 @@ def test_a_pass_that_is_given_is_not_made_again():
 
 def test_the_discriminator_s_statistics_come_from_both_passes():
     """Real first, then generated, with the momentum of 0.9 each."""
-    game = dcgan_game()
+    game = DCGAN
     state = new_state(game, sgd())
     same = batch()["real"]
     loss_d = jax.jit(game.discriminator_loss, static_argnums=5)
@@ -154,7 +154,7 @@ def test_latents_belong_to_the_example():
 
 
 def test_more_samples_begin_with_the_same_ones():
-    game = dcgan_game()
+    game = DCGAN
     state = new_state(game, sgd())
     draw = jax.jit(game.sample, static_argnums=3)
     five, three = (draw(state.params_g, state.variables, KEY, n) for n in (5, 3))

@@ -1,0 +1,111 @@
+"""Decoded pictures on disk: used the second time, never trusted when damaged, never in the way."""
+
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from jaxgan.data import cache
+
+REAL, LABEL = np.arange(2 * 3 * 4 * 1, dtype=np.uint8).reshape(2, 3, 4, 1), np.array([7, 8])
+
+
+class Maker:
+    """Counts how often it is asked."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return REAL, LABEL
+
+
+def load(folder, make):
+    real, label = cache.load_or_make(folder, make)
+    np.testing.assert_array_equal(real, REAL)
+    np.testing.assert_array_equal(label, LABEL)
+
+
+def test_made_once_and_read_back(tmp_path):
+    make = Maker()
+    load(tmp_path / "a" / "key", make)
+    load(tmp_path / "a" / "key", make)
+    assert make.calls == 1
+    assert sorted(file.name for file in (tmp_path / "a" / "key").iterdir()) == ["label.npy", "real.npy"]
+
+
+@pytest.mark.parametrize("name", ["real.npy", "label.npy"])
+@pytest.mark.parametrize("damage", ["empty", "half", "header", "noise", "missing"])
+def test_damaged_is_made_anew(tmp_path, name, damage):
+    make = Maker()
+    load(tmp_path, make)
+    whole = (tmp_path / name).read_bytes()
+    content = {
+        "empty": b"",
+        "half": whole[:-3],
+        "header": whole[:20] + b"\0" * 20 + whole[40:],
+        "noise": b"PK\3\4" + whole,
+    }
+    if damage == "missing":
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content[damage])
+    load(tmp_path, make)
+    load(tmp_path, make)
+    assert make.calls == 2
+
+
+def test_lengths_that_do_not_match_are_made_anew(tmp_path):
+    make = Maker()
+    load(tmp_path, make)
+    np.save(tmp_path / "label.npy", LABEL[:1])
+    load(tmp_path, make)
+    assert make.calls == 2
+
+
+def test_no_pickle_is_ever_opened(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    make = Maker()
+    load(tmp_path, make)
+    np.save(tmp_path / "label.npy", np.array([Bomb(), Bomb()], dtype=object), allow_pickle=True)
+    load(tmp_path, make)
+    assert make.calls == 2 and not (tmp_path / "exploded").exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning_only(unwritable, said):
+    make = Maker()
+    load(unwritable / "key", make)
+    assert any("cannot be kept" in line and str(unwritable) in line for line in said())
+
+
+def test_what_is_half_written_never_shows(tmp_path):
+    with pytest.raises(KeyboardInterrupt), cache.written_whole(tmp_path / "x") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with cache.written_whole(tmp_path / "x") as file:
+        file.write(b"whole")
+        assert not (tmp_path / "x").exists()
+    assert (tmp_path / "x").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_others_may_read_what_the_user_lets_them(tmp_path):
+    old = os.umask(0o022)
+    try:
+        load(tmp_path, Maker())
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "real.npy").stat().st_mode) == 0o644
+
+
+def test_default_folder_is_the_one_of_tfds(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert cache.default_data_dir() == tmp_path
+    monkeypatch.setenv("TFDS_DATA_DIR", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache.default_data_dir() == tmp_path / "home" / "tensorflow_datasets"

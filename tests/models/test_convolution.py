@@ -1,0 +1,136 @@
+"""Every form of a convolution against lax's plain definition, with first and second derivatives."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxgan.models import convolution
+
+# kernel, stride, channels, features, height, width: few and many channels, blocks and no blocks, odd sizes
+CASES = [
+    (4, 2, 1, 8, 8, 12),
+    (4, 2, 6, 5, 8, 6),
+    (5, 2, 3, 7, 8, 12),
+    (6, 3, 5, 2, 9, 12),
+    (3, 1, 5, 4, 7, 5),
+    (3, 2, 5, 4, 7, 9),
+]
+
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def plain_conv(stride, x, kernel):
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=NHWC)
+
+
+def plain_transpose(stride, y, kernel):
+    strides = (stride, stride)
+    return lax.conv_transpose(y, kernel, strides, "SAME", dimension_numbers=NHWC, transpose_kernel=True)
+
+
+def ours_and_plain(name, case):
+    """The two functions of (picture, kernel), and such a pair."""
+    k, stride, channels, features, height, width = case
+    keys = jax.random.split(jax.random.key(0))
+    kernel = jax.random.normal(keys[1], (k, k, channels, features))
+    inputs = channels if name == "conv" else features
+    picture = jax.random.normal(keys[0], (2, height, width, inputs))
+    functions = {
+        "conv": (lambda x, w: convolution.conv(x, w, stride), partial(plain_conv, stride)),
+        "conv_transpose": (
+            lambda y, w: convolution.conv_transpose(y, w, stride),
+            partial(plain_transpose, stride),
+        ),
+    }
+    return (*functions[name], picture, kernel)
+
+
+def gradients(f):
+    """The first derivatives of a scalar that is not linear in f."""
+    return jax.grad(lambda x, w: jnp.sum(jnp.sin(f(x, w))), (0, 1))
+
+
+def second_gradients(f):
+    """Those of a gradient penalty on both arguments: through the backward pass of the backward pass."""
+
+    def penalty(x, w):
+        return sum(jnp.mean(g**2) for g in gradients(f)(x, w))
+
+    return jax.grad(penalty, (0, 1))
+
+
+def assert_close(a, b):
+    def compare(u, v):
+        np.testing.assert_allclose(u, v, rtol=1e-4, atol=1e-5 * float(jnp.max(jnp.abs(v))))
+
+    jax.tree.map(compare, a, b)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_lax_to_the_second_derivative(name, case):
+    ours, plain, *arguments = ours_and_plain(name, case)
+
+    def three(f, *arguments):
+        return f(*arguments), gradients(f)(*arguments), second_gradients(f)(*arguments)
+
+    assert_close(*jax.jit(lambda *arguments: (three(ours, *arguments), three(plain, *arguments)))(*arguments))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] > 1 and c[4] % c[1] == 0], ids=str)
+@pytest.mark.parametrize("form", ["_transpose_by_blocks", "_transpose_by_product", "_transpose_plain"])
+def test_each_form_of_the_transpose(form, case):
+    k, stride = case[:2]
+    if form == "_transpose_by_blocks" and k % stride:
+        pytest.skip("blocks need a kernel that is a multiple of the stride")
+    _, plain, y, kernel = ours_and_plain("conv_transpose", case)
+    size = (y.shape[1] * stride, y.shape[2] * stride)
+    ours = partial(getattr(convolution, form), stride, size)
+    assert_close(jax.jit(ours)(y, kernel), plain(y, kernel))
+
+
+def test_works_outside_jit():
+    ours, plain, *arguments = ours_and_plain("conv_transpose", CASES[1])
+    assert_close(gradients(ours)(*arguments), gradients(plain)(*arguments))
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+def test_vmap_over_kernels(name):
+    ours, plain, x, kernel = ours_and_plain(name, CASES[1])
+    kernels = jnp.stack([kernel, 2 * kernel - 1])
+    batched = jax.jit(jax.vmap(gradients(ours), (None, 0)))(x, kernels)
+    one_by_one = [gradients(plain)(x, w) for w in kernels]
+    assert_close(batched, jax.tree.map(lambda *parts: jnp.stack(parts), *one_by_one))
+
+
+def test_inside_a_scan():
+    ours, plain, x, kernel = ours_and_plain("conv_transpose", CASES[1])
+
+    def descend(f):
+        def body(w, _):
+            return w - 0.01 * gradients(f)(x, w)[1], None
+
+        return jax.jit(lambda w: lax.scan(body, w, length=3)[0])(kernel)
+
+    assert_close(descend(ours), descend(plain))
+
+
+def test_no_dilated_input_on_cpu():
+    """The trap this file is for: XLA multiplies by the zeros that it inserts."""
+    y, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((4, 4, 8, 16))
+    program = jax.jit(gradients(lambda y, w: convolution.conv_transpose(y, w, 2)))
+    assert "lhs_dilate" not in program.lower(y, kernel).compile().as_text()
+
+
+def test_other_platforms_get_the_plain_form():
+    y, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((4, 4, 8, 16))
+    program = jax.jit(lambda y, w: convolution.conv_transpose(y, w, 2)).trace(y, kernel)
+    for platform in ("cuda", "tpu"):
+        text = program.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == 1
+        assert "lhs_dilate = [2, 2]" in text
