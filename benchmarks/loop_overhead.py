@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import dcgan, mlp, toy2d  # noqa: E402
 from jaxgan import build  # noqa: E402
-from jaxgan.data.sampler import sample  # noqa: E402
 from jaxgan.parallel import Parallel  # noqa: E402
 from jaxgan.train import train  # noqa: E402
 from jaxgan.update import repeat  # noqa: E402
@@ -42,10 +41,7 @@ def bare_updates(config, steps: int) -> float:
     experiment = build.make_experiment(config, real.shape[1:], len(real))
     several = experiment.counting.steps_per_call
 
-    def one_update(state, index, arrays, axis_name=None):
-        batch = sample(arrays, jax.random.fold_in(state.key, 1), state.images, index, flip=config.data.flip)
-        return experiment.update(state, batch, axis_name)
-
+    one_update = experiment.step
     call = parallel.compile(repeat(one_update, several) if several > 1 else one_update, shared=1)
     state = parallel.replicate(jax.jit(experiment.new_state)())
     index = parallel.split(jnp.arange(experiment.counting.images_per_step, dtype=jnp.int32))

@@ -20,7 +20,7 @@ from jaxgan.games import Game
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.optim import Optimizers, make_optimizer, make_schedule
 from jaxgan.state import TrainState
-from jaxgan.update import Update, create_state, make_update
+from jaxgan.update import create_state, make_update, with_data
 
 
 def load_data(config: ConfigDict) -> data.Dataset:
@@ -42,7 +42,7 @@ class Experiment(NamedTuple):
 
     counting: Counting
     game: Game
-    update: Update
+    step: Callable  # one update on a batch that it draws for itself, see `jaxgan.update.with_data`
     new_state: Callable[[], TrainState]  # the state at step 0
 
 
@@ -67,9 +67,9 @@ def make_experiment(config: ConfigDict, shape: Sequence[int], examples: int) -> 
         example = {"real": jnp.zeros((2, *shape)), "index": jnp.arange(2)}
         return create_state(game, optimizers, jax.random.key(config.seed), example)
 
-    experiment = Experiment(counting, game, make_update(game, optimizers, config), new_state)
+    step = with_data(make_update(game, optimizers, config), flip=config.data.flip)
     jax.eval_shape(new_state)  # a network that cannot make or take this shape says so here
-    return experiment
+    return Experiment(counting, game, step, new_state)
 
 
 def make_counting(config: ConfigDict, examples: int) -> Counting:

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from jaxgan import build
 from jaxgan.album import Album
 from jaxgan.checkpoint import Checkpoints
-from jaxgan.data.sampler import sample as sample_data
 from jaxgan.health import Health, Thresholds
 from jaxgan.interrupt import Interrupt
 from jaxgan.parallel import Parallel
@@ -44,7 +43,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     parallel.check_batch_size(config.batch_size)
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
-    counting, game, update, new_state = build.make_experiment(config, real.shape[1:], len(real))
+    counting, game, one_update, new_state = build.make_experiment(config, real.shape[1:], len(real))
     total = counting.steps(config.duration)
     sample_every, checkpoint_every = counting.steps(config.sample_every), counting.steps(config.checkpoint_every)
 
@@ -69,15 +68,9 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     folder.note_environment()
     logging.info("%s, %s, from update %d to %d", folder.path, parallel.describe(), step, total)
 
-    # What the device holds, and the compiled call: several updates, each on a batch that it draws for itself.
+    # What the devices hold, and the compiled call of several updates.
     arrays = parallel.replicate({name: np.asarray(array) for name, array in dataset.arrays.items()})
     index = parallel.split(jnp.arange(counting.images_per_step, dtype=jnp.int32))
-
-    def one_update(state, index, arrays, axis_name=None):
-        key_data = jax.random.fold_in(state.key, 1)
-        batch = sample_data(arrays, key_data, state.images, index, flip=config.data.flip)
-        return update(state, batch, axis_name)
-
     several = counting.steps_per_call
     single_call = parallel.compile(one_update, shared=1)
     call = parallel.compile(repeat(one_update, several), shared=1) if several > 1 else single_call

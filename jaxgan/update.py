@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgan.data.sampler import sample
 from jaxgan.games import Game
 from jaxgan.optim import Optimizers, Schedule
 from jaxgan.state import TrainState
@@ -134,6 +135,25 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         return state, _mean(metrics, axis_name)
 
     return update
+
+
+def with_data(update: Update, *, flip: bool = False) -> Callable:
+    """`update` on batches that it draws for itself: `(state, index, arrays, axis_name=None) -> (state, metrics)`.
+
+    Args:
+        update: see `make_update`.
+        flip: mirror pictures at random.
+
+    Returns:
+        A step whose `index` are the global indices [d_steps * B] of the examples wanted here, and whose `arrays` are
+        the whole data set, on the device. Which examples those are depends on the state alone.
+    """
+
+    def step(state: TrainState, index: jax.Array, arrays: dict[str, jax.Array], axis_name: str | None = None):
+        key_data = jax.random.fold_in(state.key, 1)  # 0 is the update's
+        return update(state, sample(arrays, key_data, state.images, index, flip=flip), axis_name)
+
+    return step
 
 
 def repeat(step: Callable, times: int) -> Callable:

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan.data.sampler import sample
 from jaxgan.games import standard
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.models import dcgan, mlp
 from jaxgan.optim import Optimizers, make_schedule
-from jaxgan.update import create_state, make_update
+from jaxgan.update import create_state, make_update, with_data
 
 SHAPE = (8, 8, 1)
 
@@ -50,12 +49,7 @@ def pictures(n=40, seed=0):
 
 def make_step(game, optimizers, config):
     """One update on a batch that it draws for itself, as the loop's."""
-    update = make_update(game, optimizers, config)
-
-    def step(state, index, arrays, axis_name=None):
-        return update(state, sample(arrays, jax.random.fold_in(state.key, 1), state.images, index), axis_name)
-
-    return step
+    return with_data(make_update(game, optimizers, config))
 
 
 def plain(state):
