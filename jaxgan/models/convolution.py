@@ -63,8 +63,9 @@ def _transpose(stride: int, size: Size, y, kernel):
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _kernel_product(stride: int, size: Size, k: int, x, y):
     """The derivative of `_conv` in the kernel [k, k, C, O], applied to y."""
-    kernel = jax.ShapeDtypeStruct((k, k, x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.linear_transpose(partial(_conv_plain, stride, size, x), kernel)(y)[0]
+    plain = partial(_kernel_product_plain, stride, size, k)
+    on_cpu = partial(_kernel_product_of_patches, stride, size, k) if x.shape[-1] <= FEW_CHANNELS else plain
+    return lax.platform_dependent(x, y, cpu=on_cpu, default=plain)
 
 
 def _conv_backward(stride, size, residuals, y):
@@ -113,6 +114,26 @@ def _transpose_plain(stride: int, size: Size, y, kernel):
     return lax.conv_general_dilated(
         y, kernel, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=DIMENSIONS
     )
+
+
+def _kernel_product_plain(stride: int, size: Size, k: int, x, y):
+    kernel = jax.ShapeDtypeStruct((k, k, x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.linear_transpose(partial(_conv_plain, stride, size, x), kernel)(y)[0]
+
+
+def _kernel_product_of_patches(stride: int, size: Size, k: int, x, y):
+    """One matrix product of the k x k patches of x with y.
+
+    For pictures of few channels, where it saves the plain form's transposes of x and y; with many channels,
+    making the patches costs more than the product.
+    """
+    channels, (rows, columns) = x.shape[-1], y.shape[1:3]
+    x = jnp.pad(x, ((0, 0), *(_same(n, k, stride) for n in size), (0, 0)))
+    down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+    parts = [x[:, i : i + down : stride, j : j + right : stride] for i in range(k) for j in range(k)]
+    patches = jnp.concatenate(parts, axis=-1)
+    product = lax.dot_general(patches, y, (((0, 1, 2), (0, 1, 2)), ((), ())))
+    return product.reshape(k, k, channels, -1)
 
 
 def _transpose_on_cpu(stride: int, size: Size, y, kernel):

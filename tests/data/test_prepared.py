@@ -68,6 +68,14 @@ def test_labels_belong_to_their_pictures(tmp_path):
         assert label == number[picture.tobytes()] % 2
 
 
+def test_a_set_of_somebody_else_is_read_by_its_name(tmp_path):
+    """Prepared elsewhere, by code that is not here; and the name is the one it was asked for by."""
+    prepared.prepare(make_builder(tmp_path))
+    for name in ("tiny", "tiny:1.2.3"):
+        tiny = data.load(name, data_dir=str(tmp_path))
+        assert tiny.name == name and by_number(tiny.arrays["real"]) == by_number(PICTURES)
+
+
 def test_size_and_channels(tmp_path):
     tiny = prepared.load(make_builder(tmp_path), split="train", image_size=6)
     assert by_number(tiny.arrays["real"]) == by_number(PICTURES[:, :, 1:7])
