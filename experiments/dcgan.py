@@ -25,10 +25,14 @@ def get_config(variant: str = "") -> ConfigDict:
     common.choose("dcgan", variant, VARIANTS)
     c = common.base("dcgan" + (f"-{variant}" if variant else ""))
     c.model.name = "dcgan"
-    c.model.generator = ConfigDict({"widths": (128, 64), "kernel": 4})
-    c.model.discriminator = ConfigDict({"widths": (64, 128), "kernel": 4})
+    c.model.generator = ConfigDict({"widths": (64, 32), "kernel": 4})
+    c.model.discriminator = ConfigDict({"widths": (32, 64), "kernel": 4, "batch_norm": True, "dropout": 0.0})
+    c.duration = "80 epochs"
+    c.sample_every = "4 epochs"
+    c.checkpoint_every = "10 epochs"
     if variant in ("mnist", "fashion_mnist", "cifar10"):
         c.data.name = variant
+        widths(c, 128, 64)
         c.duration = "25 epochs"
         c.sample_every = c.checkpoint_every = "1 epochs"
     if variant == "cifar10":

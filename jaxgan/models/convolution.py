@@ -9,6 +9,8 @@ the other two, for two reasons that were measured on XLA:CPU (jax 0.10; a DCGAN 
   took 190 of the update's 240 ms. Written as the kernel's derivative of a strided convolution it takes 5.
 - The transpose itself has better forms on a CPU than a dilated input, see `_transpose_on_cpu`.
 
+As written here they are as fast inside a compiled loop (`lax.scan`) as outside one (`_kernel_product_plain`).
+
 On GPU and TPU each of the three is one plain `lax.conv_general_dilated`. The price of `custom_vjp`: reverse
 mode to any order, but no forward mode (`jax.jvp`, `jax.jacfwd`).
 
@@ -117,8 +119,20 @@ def _transpose_plain(stride: int, size: Size, y, kernel):
 
 
 def _kernel_product_plain(stride: int, size: Size, k: int, x, y):
-    kernel = jax.ShapeDtypeStruct((k, k, x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.linear_transpose(partial(_conv_plain, stride, size, x), kernel)(y)[0]
+    """A convolution over pictures whose "batch" is the channels and whose "channels" are the batch.
+
+    The transposes are written out, because inside a compiled loop XLA:CPU does not bring a convolution into
+    the one layout that it runs fast (jax-ml/jax#12868): there, `lax`'s own derivative took 34 times as long.
+    """
+    padding = []
+    for full, reduced in zip(size, y.shape[1:3], strict=True):
+        before = _same(full, k, stride)[0]
+        padding.append((before, k + (reduced - 1) * stride - full - before))
+    x, y = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)
+    product = lax.conv_general_dilated(
+        x, y, (1, 1), padding, rhs_dilation=(stride, stride), dimension_numbers=DIMENSIONS
+    )
+    return product.transpose(1, 2, 0, 3)
 
 
 def _kernel_product_of_patches(stride: int, size: Size, k: int, x, y):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.errors import ConfigError
-from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, leaky_relu, normal_init
+from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Dropout, leaky_relu, normal_init
 
 SMALLEST_BASE = 2
 
@@ -62,19 +62,23 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Pictures [B, H, W, C] -> logits [B].
 
-    Convolutions of stride 2 with LeakyReLU 0.2 and batch norm except in the first, then dense.
+    Convolutions of stride 2 with LeakyReLU 0.2 and, where asked for, batch norm except in the first and dropout (by
+    the example's index) in all; then dense.
     """
 
     widths: Sequence[int] = (64, 128)
     kernel: int = 4
+    batch_norm: bool = True
+    dropout: float = 0.0
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
         base_size(x.shape[1:], self.widths)
-        x = leaky_relu(Conv(self.widths[0], self.kernel)(x))
-        for features in self.widths[1:]:
-            x = Conv(features, self.kernel, use_bias=False)(x)
-            x = leaky_relu(BatchNorm(axis_name=self.axis_name)(x, train=train))
+        for i, features in enumerate(self.widths):
+            normalised = self.batch_norm and i > 0
+            x = Conv(features, self.kernel, use_bias=not normalised)(x)
+            x = BatchNorm(axis_name=self.axis_name)(x, train=train) if normalised else x
+            x = Dropout(self.dropout)(leaky_relu(x), train=train, index=index)
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(1, kernel_init=normal_init())(x)[:, 0]

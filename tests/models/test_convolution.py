@@ -1,5 +1,6 @@
 """Every form of a convolution against lax's plain definition, with first and second derivatives."""
 
+import re
 from functools import partial
 
 import jax
@@ -119,6 +120,22 @@ def test_inside_a_scan():
         return jax.jit(lambda w: lax.scan(body, w, length=3)[0])(kernel)
 
     assert_close(descend(ours), descend(plain))
+
+
+@pytest.mark.parametrize("k", [4, 5])
+def test_every_convolution_in_a_loop_has_the_fast_layout(k):
+    """Inside a loop XLA:CPU takes convolutions as they are written, and runs those of other layouts much slower."""
+    x, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((k, k, 16, 8))
+
+    def loss(x, kernel):
+        y = convolution.conv(x, kernel, 2)
+        return jnp.sum(convolution.conv_transpose(jnp.sin(y), kernel, 2) ** 2)
+
+    def body(carry, _):
+        return jax.tree.map(lambda a, g: a - g, carry, jax.grad(loss, (0, 1))(*carry)), None
+
+    text = jax.jit(lambda *carry: lax.scan(body, carry, length=3)[0]).lower(x, kernel).compile().as_text()
+    assert set(re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", text)) == {"b01f_01io->b01f"}
 
 
 def test_no_dilated_input_on_cpu():

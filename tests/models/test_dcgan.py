@@ -157,3 +157,20 @@ def test_sizes_that_cannot_be_made(size, widths, nearest):
 def test_points_are_no_pictures():
     with pytest.raises(ConfigError, match=r"needs pictures.*\(2,\)"):
         dcgan.Discriminator().init(jax.random.key(0), jnp.zeros((4, 2)), train=False)
+
+
+def test_batch_norm_and_dropout_are_options():
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (6, 8, 8, 1)), jnp.float32)
+    bare = dcgan.Discriminator(widths=(4, 8), batch_norm=False)
+    variables = bare.init(jax.random.key(0), x, train=True)
+    assert set(variables) == {"params"} and "bias" in variables["params"]["Conv_1"]
+    dropped = dcgan.Discriminator(widths=(4, 8), batch_norm=False, dropout=0.5)
+    key = jax.random.key(1)
+
+    def logits(x, index):
+        return dropped.apply(variables, x, train=True, index=index, rngs={"dropout": key})
+
+    whole = logits(x, jnp.arange(6))
+    assert not np.allclose(whole, bare.apply(variables, x, train=True))
+    np.testing.assert_allclose(logits(x[4:], jnp.array([4, 5])), whole[4:], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(dropped.apply(variables, x, train=False), bare.apply(variables, x, train=False))
