@@ -25,7 +25,7 @@ from jax import lax
 
 Size = tuple[int, int]
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Up to so many channels a convolution fills too little of a vector register, and one matrix product wins.
+# Up to so many channels a convolution fills too little of a vector register, and a matrix product wins.
 FEW_CHANNELS = 4
 
 
@@ -48,7 +48,10 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Arra
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _conv(stride: int, size: Size, x, kernel):
-    return _conv_plain(stride, size, x, kernel)
+    plain = partial(_conv_plain, stride, size)
+    is_small = _is_small([-(-n // stride) for n in size], kernel.shape[0])
+    on_cpu = partial(_conv_of_patches, stride, size) if is_small else plain
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -66,7 +69,8 @@ def _transpose(stride: int, size: Size, y, kernel):
 def _kernel_product(stride: int, size: Size, k: int, x, y):
     """The derivative of `_conv` in the kernel [k, k, C, O], applied to y."""
     plain = partial(_kernel_product_plain, stride, size, k)
-    on_cpu = partial(_kernel_product_of_patches, stride, size, k) if x.shape[-1] <= FEW_CHANNELS else plain
+    is_product = x.shape[-1] <= FEW_CHANNELS or _is_small(y.shape[1:3], k)
+    on_cpu = partial(_kernel_product_of_patches, stride, size, k) if is_product else plain
     return lax.platform_dependent(x, y, cpu=on_cpu, default=plain)
 
 
@@ -105,6 +109,28 @@ def _conv_plain(stride: int, size: Size, x, kernel):
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
+def _is_small(size: Size, k: int) -> bool:
+    """Whether the smaller of the two pictures has fewer pixels than the kernel.
+
+    XLA:CPU is slow there (4x4 pixels, kernel 5: 2.5 times the time of a matrix product), and when it swaps
+    picture and kernel of a transpose because the kernel is the larger one, 300 times slower.
+    """
+    return size[0] * size[1] < k * k
+
+
+def _patches(stride: int, size: Size, k: int, x):
+    """The k x k patches of x that a convolution looks at, [B, H / stride, W / stride, k * k * C]."""
+    x = jnp.pad(x, ((0, 0), *(_same(n, k, stride) for n in size), (0, 0)))
+    down, right = (x.shape[axis] - k + 1 for axis in (1, 2))
+    parts = [x[:, i : i + down : stride, j : j + right : stride] for i in range(k) for j in range(k)]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _conv_of_patches(stride: int, size: Size, x, kernel):
+    patches = _patches(stride, size, kernel.shape[0], x)
+    return lax.dot_general(patches, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
+
+
 def _transpose_plain(stride: int, size: Size, y, kernel):
     """By dilated input: zeros between the pixels of y, and the kernel turned around."""
     k = kernel.shape[0]
@@ -136,18 +162,12 @@ def _kernel_product_plain(stride: int, size: Size, k: int, x, y):
 
 
 def _kernel_product_of_patches(stride: int, size: Size, k: int, x, y):
-    """One matrix product of the k x k patches of x with y.
+    """One matrix product, without the plain form's transposes of x and y.
 
-    For pictures of few channels, where it saves the plain form's transposes of x and y; with many channels,
-    making the patches costs more than the product.
+    For few channels or small pictures: otherwise making the patches costs more than the product.
     """
-    channels, (rows, columns) = x.shape[-1], y.shape[1:3]
-    x = jnp.pad(x, ((0, 0), *(_same(n, k, stride) for n in size), (0, 0)))
-    down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
-    parts = [x[:, i : i + down : stride, j : j + right : stride] for i in range(k) for j in range(k)]
-    patches = jnp.concatenate(parts, axis=-1)
-    product = lax.dot_general(patches, y, (((0, 1, 2), (0, 1, 2)), ((), ())))
-    return product.reshape(k, k, channels, -1)
+    product = lax.dot_general(_patches(stride, size, k, x), y, (((0, 1, 2), (0, 1, 2)), ((), ())))
+    return product.reshape(k, k, x.shape[-1], -1)
 
 
 def _transpose_on_cpu(stride: int, size: Size, y, kernel):
@@ -155,7 +175,7 @@ def _transpose_on_cpu(stride: int, size: Size, y, kernel):
     k, channels = kernel.shape[0], kernel.shape[2]
     if stride == 1 or any(n % stride for n in size) or k < stride:
         return _transpose_plain(stride, size, y, kernel)
-    if channels <= FEW_CHANNELS:
+    if channels <= FEW_CHANNELS or _is_small(y.shape[1:3], k):
         return _transpose_by_product(stride, size, y, kernel)
     if k % stride == 0:
         return _transpose_by_blocks(stride, size, y, kernel)
@@ -181,7 +201,7 @@ def _transpose_by_blocks(stride: int, size: Size, y, kernel):
 def _transpose_by_product(stride: int, size: Size, y, kernel):
     """One matrix product gives every pixel's k x k contributions, which are shifted into place and added.
 
-    For pictures of few channels: with many, moving the contributions costs more than the product.
+    For few channels or small pictures: otherwise moving the contributions costs more than the product.
     """
     k, _, channels, features = kernel.shape
     n = -(-k // stride)

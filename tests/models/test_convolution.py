@@ -11,15 +11,18 @@ from jax import lax
 
 from jaxgan.models import convolution
 
-# kernel, stride, channels, features, height, width: few and many channels, blocks and no blocks, odd sizes
+# kernel, stride, channels, features, height, width: few and many channels, odd and small sizes, all forms
 CASES = [
     (4, 2, 1, 8, 8, 12),
-    (4, 2, 6, 5, 8, 6),
+    (4, 2, 6, 5, 8, 10),
+    (5, 2, 6, 5, 12, 10),
     (5, 2, 3, 7, 8, 12),
-    (6, 3, 5, 2, 9, 12),
+    (5, 2, 6, 3, 4, 8),
+    (6, 3, 5, 2, 18, 20),
     (3, 1, 5, 4, 7, 5),
     (3, 2, 5, 4, 7, 9),
     (3, 2, 2, 4, 7, 9),
+    (3, 2, 5, 4, 3, 5),
 ]
 
 
@@ -124,8 +127,8 @@ def test_inside_a_scan():
 
 @pytest.mark.parametrize("k", [4, 5])
 def test_every_convolution_in_a_loop_has_the_fast_layout(k):
-    """Inside a loop XLA:CPU takes convolutions as they are written, and runs those of other layouts much slower."""
-    x, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((k, k, 16, 8))
+    """Inside a loop XLA:CPU takes convolutions as they are written, and runs other layouts much slower."""
+    x, kernel = jnp.zeros((2, 16, 16, 16)), jnp.zeros((k, k, 16, 8))
 
     def loss(x, kernel):
         y = convolution.conv(x, kernel, 2)
@@ -136,6 +139,14 @@ def test_every_convolution_in_a_loop_has_the_fast_layout(k):
 
     text = jax.jit(lambda *carry: lax.scan(body, carry, length=3)[0]).lower(x, kernel).compile().as_text()
     assert set(re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", text)) == {"b01f_01io->b01f"}
+
+
+def test_small_pictures_are_matrix_products():
+    """XLA:CPU swaps picture and kernel when the kernel is the larger, and is then far slower."""
+    x, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((5, 5, 16, 8))
+    for function, picture in ((convolution.conv, x), (convolution.conv_transpose, jnp.zeros((2, 4, 4, 8)))):
+        program = jax.jit(gradients(lambda x, w, f=function: f(x, w, 2)))
+        assert "convolution(" not in program.lower(picture, kernel).compile().as_text()
 
 
 def test_no_dilated_input_on_cpu():
