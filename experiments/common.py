@@ -1,7 +1,7 @@
 """The base configuration: every field that an experiment may set, with what it means.
 
-A duration is a number with a unit: "40 epochs", "5k steps", "25M images". It is rounded up to whole calls of the compiled
-program (`steps_per_call`).
+A duration is a number with a unit: "40 epochs", "5k steps", "25M images". It is rounded up to whole calls of the
+compiled program (`steps_per_call`).
 """
 
 from ml_collections import ConfigDict
