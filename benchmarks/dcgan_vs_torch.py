@@ -1,6 +1,7 @@
 """One DCGAN update: jaxgan's against PyTorch's (channels_last, eager and compiled), the same networks.
 
     python benchmarks/dcgan_vs_torch.py [--variant=paper] [--batch=16] [--rounds=20] [--json=result.json]
+    python benchmarks/dcgan_vs_torch.py --widths 128 64
 
 Needs PyTorch (and for its compiled side g++) beside jaxgan's requirements; `--peer_python` may name another
 interpreter that has it. Every side is a process of its own that works only when it is its turn, a few
@@ -32,7 +33,7 @@ EXAMPLES = 5000
 LATENTS = 100
 
 
-def make_jaxgan(variant: str, batch_size: int, mode: str | None):
+def make_jaxgan(variant: str, batch_size: int, widths: list[int] | None, mode: str | None):
     """The update that `launch.py --config=experiments/dcgan.py` runs."""
     import jax
     import jax.numpy as jnp
@@ -45,6 +46,8 @@ def make_jaxgan(variant: str, batch_size: int, mode: str | None):
 
     config = dcgan.get_config("" if variant == "default" else variant)
     config.batch_size = batch_size
+    if widths:
+        dcgan.widths(config, *widths)
     shape = SHAPES[variant]
     experiment = build.make_experiment(config, shape, EXAMPLES)
     parallel = Parallel(mode or config.parallel)
@@ -65,14 +68,14 @@ def make_jaxgan(variant: str, batch_size: int, mode: str | None):
     return updates, counts, f"jax {jax.__version__}, {parallel.describe()}"
 
 
-def make_torch(variant: str, batch_size: int, is_compiled: bool):
+def make_torch(variant: str, batch_size: int, widths: list[int] | None, is_compiled: bool):
     """The same networks and update in PyTorch."""
     import torch
     from torch.nn.functional import softplus
 
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     torch.manual_seed(0)
-    generator, discriminator = _torch_networks(variant)
+    generator, discriminator = _torch_networks(variant, widths)
     average = copy.deepcopy(generator)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999), "fused": True}
     optimizer_g = torch.optim.Adam(generator.parameters(), **adam)
@@ -109,12 +112,13 @@ def make_torch(variant: str, batch_size: int, is_compiled: bool):
     return updates, counts, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
-def _torch_networks(variant: str):
+def _torch_networks(variant: str, widths: list[int] | None):
     import torch
     from torch import nn
 
     height, width, channels = SHAPES[variant]
-    widths, k = {"default": ((128, 64), 4), "paper": ((1024, 512, 256, 128), 5)}[variant]
+    usual, k = {"default": ((64, 32), 4), "paper": ((1024, 512, 256, 128), 5)}[variant]
+    widths = tuple(widths or usual)
     base = height >> len(widths), width >> len(widths)
     padding, extra = (k - 1) // 2, k % 2
 
@@ -145,7 +149,7 @@ def _torch_networks(variant: str):
     return generator.to(memory_format=layout), discriminator.to(memory_format=layout)
 
 
-def work(side: str, variant: str, batch_size: int, mode: str | None) -> None:
+def work(side: str, args: argparse.Namespace, batch_size: int) -> None:
     """A side's process: says what it is, then runs as many updates as each line on stdin asks for."""
     answers = os.fdopen(os.dup(1), "w")
 
@@ -156,9 +160,10 @@ def work(side: str, variant: str, batch_size: int, mode: str | None) -> None:
     start = time.perf_counter()
     try:
         if side == "jaxgan":
-            updates, counts, versions = make_jaxgan(variant, batch_size, mode)
+            updates, counts, versions = make_jaxgan(args.variant, batch_size, args.widths, args.parallel)
         else:
-            updates, counts, versions = make_torch(variant, batch_size, side == "torch compiled")
+            is_compiled = side == "torch compiled"
+            updates, counts, versions = make_torch(args.variant, batch_size, args.widths, is_compiled)
         updates(3)
     except Exception as error:  # a compiler may be missing; the parent says so and goes on
         answer({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
@@ -177,6 +182,7 @@ class Side:
     def __init__(self, name: str, python: str, args: argparse.Namespace, batch_size: int):
         command = [python, __file__, f"--work={name}", f"--variant={args.variant}", f"--batch={batch_size}"]
         command += [f"--parallel={args.parallel}"] if args.parallel else []
+        command += ["--widths", *map(str, args.widths)] if args.widths else []
         self.name, self.times = name, []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.facts = json.loads(self.process.stdout.readline() or '{"error": "the process died"}')
@@ -190,6 +196,11 @@ class Side:
         self.process.wait()
 
 
+def cores() -> int:
+    """Those this process may use (`taskset` restricts them, for both sides)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def machine() -> str:
     model = platform.processor() or platform.machine()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
@@ -197,13 +208,14 @@ def machine() -> str:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":")[1].strip() if lines else model
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, load {load:.1f}"
+    return f"{model}, {cores()} cores, {platform.system()}, load {load:.1f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variant", choices=SHAPES, default="default")
     parser.add_argument("--batch", type=int, help="pictures in a batch; 64, or 16 for paper, if not given")
+    parser.add_argument("--widths", type=int, nargs="+", help="the generator's, if not the experiment's")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--updates", type=int, default=0, help="of each side in a round; 5, or 1 for paper")
     parser.add_argument("--peer_python", default=sys.executable, help="the interpreter that has PyTorch")
@@ -213,10 +225,11 @@ def main() -> None:
     args = parser.parse_args()
     batch_size = args.batch or {"default": 64, "paper": 16}[args.variant]
     if args.work:
-        work(args.work, args.variant, batch_size, args.parallel)
+        work(args.work, args, batch_size)
         return
 
-    print(f"{machine()}\nDCGAN {args.variant}, {SHAPES[args.variant]}, batch {batch_size}, float32")
+    widths = f", widths {args.widths}" if args.widths else ""
+    print(f"{machine()}\nDCGAN {args.variant}, {SHAPES[args.variant]}, batch {batch_size}{widths}, float32")
     sides = []
     for name in SIDES:  # one after another, so that no compilation disturbs another's first updates
         python = sys.executable if name == "jaxgan" else args.peer_python
@@ -243,7 +256,8 @@ def report(args: argparse.Namespace, batch_size: int, sides: list[Side]) -> None
             f"{side.name:15s} median {medians[side.name]:8.2f} ms   lowest {min(side.times):8.2f} ms   "
             f"set up {side.facts['setup']:5.1f} s   {side.facts['versions']}"
         )
-    result = {"machine": machine(), "variant": args.variant, "batch": batch_size, "median_ms": medians}
+    result = {"machine": machine(), "variant": args.variant, "batch": batch_size, "widths": args.widths}
+    result["median_ms"] = medians
     peers = {name: median for name, median in medians.items() if name != "jaxgan"}
     if "jaxgan" in medians and peers:
         ours = next(side for side in sides if side.name == "jaxgan")
