@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.name = "dcgan"
     c.model.generator = ConfigDict({"widths": (64, 32), "kernel": 4})
     c.model.discriminator = ConfigDict({"widths": (32, 64), "kernel": 4, "batch_norm": True, "dropout": 0.0})
-    c.duration = "70 epochs"
+    c.duration = "90 epochs"
     c.sample_every = "4 epochs"
     c.checkpoint_every = "10 epochs"
     if variant in ("mnist", "fashion_mnist", "cifar10"):
