@@ -77,8 +77,10 @@ class Parallel:
         """
         if self.mode == "jit":
             return jax.jit(step, donate_argnums=0)
+        # On one device XLA:CPU keeps the reductions of a named axis, at a sixth of a DCGAN update's time.
+        axis_name = AXIS if len(self.devices) > 1 else None
         return jax.pmap(
-            partial(step, axis_name=AXIS),
+            partial(step, axis_name=axis_name),
             axis_name=AXIS,
             in_axes=(None, 0) + (None,) * shared,
             out_axes=None,
