@@ -1,9 +1,10 @@
 """Decoded pictures kept on disk, so that the second start of a large set does not decode it again."""
 
 import contextlib
+import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,19 @@ THRESHOLD = 10_000  # sets up to this many pictures decode in about a second
 def default_data_dir() -> Path:
     """Where TFDS keeps its data: `TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def fingerprint(root: Path, files: Iterable[Path]) -> str:
+    """Changes when a file is added, removed or rewritten."""
+    digest = hashlib.sha256(os.fsencode(root.resolve()))  # a name on disk need not be text
+    for file in files:
+        digest.update(b"\0" + os.fsencode(file.relative_to(root)))
+        try:
+            status = file.stat()
+        except OSError:  # a link to nowhere: named when it is decoded
+            continue
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
 
 
 def load_or_make(folder: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """Pictures in a folder: any size and format that Pillow reads, labels from its sub-folders."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def load(
 
     if len(files) > cache.THRESHOLD:
         kept_in = Path(data_dir).expanduser() if data_dir else cache.default_data_dir()
-        key = f"{_fingerprint(root, files)}-{image_size or 'own'}-{channels}"
+        key = f"{cache.fingerprint(root, files)}-{image_size or 'own'}-{channels}"
         real, label = cache.load_or_make(kept_in / "jaxgan_arrays" / "folder" / key, make)
     else:
         real, label = make()
@@ -92,19 +91,6 @@ def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]
     names = sorted({part[0] for part in parts})
     number = {name: index for index, name in enumerate(names)}
     return np.array([number[part[0]] for part in parts]), tuple(names)
-
-
-def _fingerprint(root: Path, files: list[Path]) -> str:
-    """Changes when a picture is added, removed or rewritten."""
-    digest = hashlib.sha256(os.fsencode(root.resolve()))  # a name on disk need not be text
-    for file in files:
-        digest.update(b"\0" + os.fsencode(file.relative_to(root)))
-        try:
-            status = file.stat()
-        except OSError:  # a link to nowhere: named when it is decoded
-            continue
-        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _channels(files: list[Path]) -> int:

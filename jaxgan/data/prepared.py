@@ -55,7 +55,9 @@ def load(
             )
 
     if len(source) > cache.THRESHOLD:
-        key = f"{split}-{image_size or 'own'}-{channels}".replace("/", "_")
+        # The files' times too: the set may have been removed and prepared anew, of other files, under the same version.
+        prepared = cache.fingerprint(Path(builder.data_path), sorted(Path(builder.data_path).iterdir()))
+        key = f"{split}-{image_size or 'own'}-{channels}-{prepared}".replace("/", "_")
         folder = Path(builder.data_dir_root, "jaxgan_arrays", stored.info.full_name, key)
         real, label = cache.load_or_make(folder, make)
     else:
