@@ -18,15 +18,13 @@ training loop, metrics included.
 import argparse
 import copy
 import json
-import os
 import pathlib
-import platform
 import statistics
-import subprocess
 import sys
-import time
+from functools import partial
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from common import ROOT, Side, cores, machine, milliseconds, serve
+
 SIDES = ("jaxgan", "torch eager", "torch compiled")
 SHAPES = {"default": (28, 28, 1), "paper": (64, 64, 3)}
 EXAMPLES = 5000
@@ -149,66 +147,21 @@ def _torch_networks(variant: str, widths: list[int] | None):
     return generator.to(memory_format=layout), discriminator.to(memory_format=layout)
 
 
-def work(side: str, args: argparse.Namespace, batch_size: int) -> None:
-    """A side's process: says what it is, then runs as many updates as each line on stdin asks for."""
-    answers = os.fdopen(os.dup(1), "w")
-
-    def answer(content):
-        print(json.dumps(content), file=answers, flush=True)
-
-    os.dup2(2, 1)  # what the libraries print goes to stderr
-    start = time.perf_counter()
-    try:
-        if side == "jaxgan":
-            updates, counts, versions = make_jaxgan(args.variant, batch_size, args.widths, args.parallel)
-        else:
-            is_compiled = side == "torch compiled"
-            updates, counts, versions = make_torch(args.variant, batch_size, args.widths, is_compiled)
-        updates(3)
-    except Exception as error:  # a compiler may be missing; the parent says so and goes on
-        answer({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
-        return
-    setup = time.perf_counter() - start
-    answer({"counts": counts, "versions": versions, "setup": setup})
-    for line in sys.stdin:
-        start = time.perf_counter()
-        updates(int(line))
-        answer((time.perf_counter() - start) / int(line) * 1e3)
+def make(side: str, args: argparse.Namespace, batch_size: int):
+    """A side's facts, and the function that runs so many updates and tells their time."""
+    if side == "jaxgan":
+        updates, counts, versions = make_jaxgan(args.variant, batch_size, args.widths, args.parallel)
+    else:
+        updates, counts, versions = make_torch(args.variant, batch_size, args.widths, side == "torch compiled")
+    updates(3)
+    return {"counts": counts, "versions": versions}, partial(milliseconds, updates)
 
 
-class Side:
-    """The parent's end of a side's process."""
-
-    def __init__(self, name: str, python: str, args: argparse.Namespace, batch_size: int):
-        command = [python, __file__, f"--work={name}", f"--variant={args.variant}", f"--batch={batch_size}"]
-        command += [f"--parallel={args.parallel}"] if args.parallel else []
-        command += ["--widths", *map(str, args.widths)] if args.widths else []
-        self.name, self.times = name, []
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.facts = json.loads(self.process.stdout.readline() or '{"error": "the process died"}')
-
-    def turn(self, updates: int) -> None:
-        print(updates, file=self.process.stdin, flush=True)
-        self.times.append(json.loads(self.process.stdout.readline()))
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def cores() -> int:
-    """Those this process may use (`taskset` restricts them, for both sides)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":")[1].strip() if lines else model
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return f"{model}, {cores()} cores, {platform.system()}, load {load:.1f}"
+def command(side: str, python: str, args: argparse.Namespace, batch_size: int) -> list[str]:
+    """That starts a side's process."""
+    command = [python, __file__, f"--work={side}", f"--variant={args.variant}", f"--batch={batch_size}"]
+    command += [f"--parallel={args.parallel}"] if args.parallel else []
+    return command + (["--widths", *map(str, args.widths)] if args.widths else [])
 
 
 def main() -> None:
@@ -225,7 +178,7 @@ def main() -> None:
     args = parser.parse_args()
     batch_size = args.batch or {"default": 64, "paper": 16}[args.variant]
     if args.work:
-        work(args.work, args, batch_size)
+        serve(partial(make, args.work, args, batch_size))
         return
 
     widths = f", widths {args.widths}" if args.widths else ""
@@ -233,7 +186,7 @@ def main() -> None:
     sides = []
     for name in SIDES:  # one after another, so that no compilation disturbs another's first updates
         python = sys.executable if name == "jaxgan" else args.peer_python
-        side = Side(name, python, args, batch_size)
+        side = Side(name, command(name, python, args, batch_size))
         if "error" in side.facts:
             print(f"{name}: does not run: {side.facts['error']}")
             side.close()
@@ -241,19 +194,20 @@ def main() -> None:
             sides.append(side)
     if len({tuple(side.facts["counts"]) for side in sides}) > 1:
         sys.exit(f"parameter counts differ: { {side.name: side.facts['counts'] for side in sides} }")
+    times = {side.name: [] for side in sides}
     for _ in range(args.rounds):
         for side in sides:
-            side.turn(args.updates or {"default": 5, "paper": 1}[args.variant])
+            times[side.name].append(side.ask(args.updates or {"default": 5, "paper": 1}[args.variant]))
     for side in sides:
         side.close()
-    report(args, batch_size, sides)
+    report(args, batch_size, sides, times)
 
 
-def report(args: argparse.Namespace, batch_size: int, sides: list[Side]) -> None:
-    medians = {side.name: statistics.median(side.times) for side in sides}
+def report(args: argparse.Namespace, batch_size: int, sides: list[Side], times: dict[str, list[float]]) -> None:
+    medians = {name: statistics.median(values) for name, values in times.items()}
     for side in sides:
         print(
-            f"{side.name:15s} median {medians[side.name]:8.2f} ms   lowest {min(side.times):8.2f} ms   "
+            f"{side.name:15s} median {medians[side.name]:8.2f} ms   lowest {min(times[side.name]):8.2f} ms   "
             f"set up {side.facts['setup']:5.1f} s   {side.facts['versions']}"
         )
     result = {"machine": machine(), "variant": args.variant, "batch": batch_size, "widths": args.widths}
@@ -261,10 +215,10 @@ def report(args: argparse.Namespace, batch_size: int, sides: list[Side]) -> None
     peers = {name: median for name, median in medians.items() if name != "jaxgan"}
     if "jaxgan" in medians and peers:
         ours = next(side for side in sides if side.name == "jaxgan")
-        best = next(side for side in sides if side.name == min(peers, key=peers.get))
-        result["ratio"] = statistics.median(b / a for a, b in zip(ours.times, best.times, strict=True))
+        best = min(peers, key=peers.get)
+        result["ratio"] = statistics.median(b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
         result["parameters"] = ours.facts["counts"]
-        print(f"{best.name} / jaxgan, median of the rounds' ratios: {result['ratio']:.3f}")
+        print(f"{best} / jaxgan, median of the rounds' ratios: {result['ratio']:.3f}")
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
 

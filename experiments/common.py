@@ -29,14 +29,39 @@ def base(experiment: str) -> ConfigDict:
     c.data.flip = False  # mirror pictures left to right at random
 
     c.game = ConfigDict({"name": "standard", "latent_size": 100})
+    c.game.packing = 1  # examples that the discriminator judges together (PacGAN); divides the batch
+    c.game.spectral_norm = ()  # of which networks: "discriminator", "generator"
     c.model = ConfigDict({"name": "dcgan", "generator": {}, "discriminator": {}})
-    c.loss = ConfigDict({"name": "non_saturating"})
+    c.loss = ConfigDict({"name": "non_saturating"})  # any of jaxgan.losses.ADVERSARIAL
+    c.loss.label_smoothing = 0.0  # one-sided; of minimax and non_saturating
+    c.loss.top_k = 1.0  # the generator learns from this share of its samples, the best in the discriminator's eyes
+    # Weights; 0: none. In place of a number {"weight": 1.0, "every": 16, ...} takes the term at each 16th step, times
+    # 16, and sets the options that jaxgan.losses documents; the whole dict is assigned then:
+    # c.loss.penalties = {"wgan_gp": {"weight": 10.0, "target": 0.5}, "lecam": 0.3}.
+    # Those on the discriminator's gradient (the first six) want a discriminator without batch norm.
+    c.loss.penalties = ConfigDict()
+    c.loss.penalties.r1 = 0.0  # 1/2 |grad D|^2 at real examples: the weight is the papers' gamma
+    c.loss.penalties.r2 = 0.0  # the same at generated examples
+    c.loss.penalties.wgan_gp = 0.0  # (|grad D| - target)^2 in between; options target, one_sided
+    c.loss.penalties.wgan_lp = 0.0  # its one-sided form; option target
+    c.loss.penalties.dragan = 0.0  # (|grad D| - target)^2 near real examples; options target, noise, scale
+    c.loss.penalties.zero_centered_gp = 0.0  # |grad D|^2 in between
+    c.loss.penalties.lecam = 0.0  # of logits from the other side's running mean; options decay, start, rectified
+    c.loss.penalties.cr = 0.0  # consistency of D under augmentation of real examples; option augmentation
+    c.loss.penalties.bcr = 0.0  # and of generated ones; options augmentation, fake_weight
+    c.loss.penalties.zcr_discriminator = 0.0  # consistency of D(G(z)) under jitter of z; option radius
+    c.loss.penalties.zcr_generator = 0.0  # and its opposite for G; option radius
+    c.loss.penalties.path_length = 0.0  # of G: evenly long steps for steps in z; option decay
+    c.loss.penalties.mode_seeking = 0.0  # of G: different z, different samples; option eps
+    c.loss.penalties.orthogonal = 0.0  # of kernels; option side: "discriminator", "generator" or "both"
+    c.loss.penalties.l2 = 0.0  # of kernels; option side
 
     c.optimizer = ConfigDict()
     adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-8}
     c.optimizer.generator = ConfigDict(adam)
     c.optimizer.discriminator = ConfigDict(adam)
     c.optimizer.schedule = ConfigDict({"name": "constant", "over": "0 images"})  # a factor on both learning rates
+    c.optimizer.clip_weights = 0.0  # every weight of D stays within this distance of 0 (WGAN: 0.01); 0: no clipping
 
     c.ema = ConfigDict()
     c.ema.half_life_images = 10e3  # of the generator's average; 0: no averaging

@@ -4,10 +4,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -17,7 +19,8 @@ from jaxgan import data
 from jaxgan.counting import Counting
 from jaxgan.errors import ConfigError
 from jaxgan.games import Game
-from jaxgan.losses import ADVERSARIAL
+from jaxgan.games.penalties import TERMS, read_penalties
+from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
 from jaxgan.optim import Optimizers, make_optimizer, make_schedule
 from jaxgan.state import TrainState
 from jaxgan.update import create_state, make_update, with_data
@@ -68,8 +71,20 @@ def make_experiment(config: ConfigDict, shape: Sequence[int], examples: int) -> 
         return create_state(game, optimizers, jax.random.key(config.seed), example)
 
     step = with_data(make_update(game, optimizers, config), flip=config.data.flip)
-    jax.eval_shape(new_state)  # a network that cannot make or take this shape says so here
+    state = jax.eval_shape(new_state)  # a network that cannot make or take this shape says so here
+    _warn_of_mixed_examples(config, state)
     return Experiment(counting, game, step, new_state)
+
+
+def _warn_of_mixed_examples(config: ConfigDict, state: TrainState) -> None:
+    """A gradient penalty is of each example alone, which batch norm in the discriminator makes impossible."""
+    wanted = [p.name for p in read_penalties(config.loss.penalties.to_dict()) if TERMS[p.name].on_gradient]
+    if wanted and "batch_stats" in state.variables["discriminator"]:
+        logging.warning(
+            "%s penalises the discriminator's gradient at each example, but this discriminator normalises over the "
+            "batch, so that examples mix. Turn that off (dcgan: --config.model.discriminator.batch_norm=False).",
+            ", ".join(wanted),
+        )
 
 
 def make_counting(config: ConfigDict, examples: int) -> Counting:
@@ -87,11 +102,26 @@ def make_game(config: ConfigDict, shape: tuple[int, ...]) -> Game:
     networks = _find(jaxgan.models, "model", config.model.name, ("Generator", "Discriminator"))
     generator = _construct(networks.Generator, "config.model.generator", config.model.generator, shape=shape)
     discriminator = _construct(networks.Discriminator, "config.model.discriminator", config.model.discriminator)
-    if config.loss.name not in ADVERSARIAL:
-        raise ConfigError(f"unknown loss {config.loss.name!r}; known: {', '.join(sorted(ADVERSARIAL))}")
     game = _find(jaxgan.games, "game", config.game.name, ("make_game",))
     options = {name: value for name, value in config.game.items() if name != "name"}
-    return game.make_game(generator, discriminator, ADVERSARIAL[config.loss.name], **options)
+    c = config.loss
+    options |= {"penalties": c.penalties.to_dict(), "top_k": c.top_k}
+    return game.make_game(generator, discriminator, make_loss(c), **options)
+
+
+def make_loss(c: ConfigDict) -> AdversarialLoss:
+    """The adversarial pair that `config.loss` names, smoothed where it asks for that."""
+    if c.name not in ADVERSARIAL:
+        raise ConfigError(f"unknown loss {c.name!r}; known: {', '.join(sorted(ADVERSARIAL))}")
+    pair = ADVERSARIAL[c.name]
+    if not c.label_smoothing:
+        return pair
+    if "label_smoothing" not in inspect.signature(pair.discriminator).parameters or not 0 < c.label_smoothing < 1:
+        raise ConfigError(
+            f"config.loss.label_smoothing {c.label_smoothing} is for minimax and non_saturating, and lies in [0, 1); "
+            f"the loss here is {c.name}"
+        )
+    return pair._replace(discriminator=partial(pair.discriminator, label_smoothing=c.label_smoothing))
 
 
 def make_optimizers(config: ConfigDict, counting: Counting) -> Optimizers:
@@ -102,7 +132,10 @@ def make_optimizers(config: ConfigDict, counting: Counting) -> Optimizers:
 
     c = config.optimizer
     schedule = make_schedule(c.schedule.name, counting.images(c.schedule.over))
-    return Optimizers(one(c.generator), one(c.discriminator), schedule)
+    if c.clip_weights < 0:
+        raise ConfigError(f"config.optimizer.clip_weights {c.clip_weights} must be above 0, or 0 for none")
+    clip = weight_clipping(c.clip_weights) if c.clip_weights else None
+    return Optimizers(one(c.generator), one(c.discriminator), schedule, clip)
 
 
 def _find(package, kind: str, name: str, needs: tuple[str, ...]):

@@ -11,7 +11,7 @@ from jaxgan.state import count_parameters
 def describe(config: ConfigDict, workdir: str) -> str:
     """The text of `launch.py --dry_run`; finds the same mistakes that a run would find before its first update."""
     parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size)
+    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
     experiment = build.make_experiment(config, real.shape[1:], len(real))

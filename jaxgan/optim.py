@@ -19,11 +19,12 @@ Schedule = Callable[[jax.Array], jax.Array]  # images seen -> factor on the lear
 
 
 class Optimizers(NamedTuple):
-    """The optimizers of both sides and the schedule that scales their updates."""
+    """The optimizers of both sides, the schedule that scales their updates, and the discriminator's box."""
 
     generator: optax.GradientTransformation
     discriminator: optax.GradientTransformation
     schedule: Schedule
+    clip_discriminator: optax.GradientTransformation | None = None  # after the schedule: the box has to hold exactly
 
 
 def make_schedule(name: str, images: float) -> Schedule:

@@ -38,15 +38,16 @@ class Parallel:
         self.devices = devices[:1] if mode == "jit" else devices
         self._replicated = NamedSharding(Mesh(self.devices, (AXIS,)), PartitionSpec())
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raises ConfigError when a batch does not divide over the devices, naming the nearest that does."""
-        count = len(self.devices)
+    def check_batch_size(self, batch_size: int, packing: int = 1) -> None:
+        """Raises ConfigError when a batch (of packs) does not divide over the devices, naming the nearest that does."""
+        count = len(self.devices) * packing
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} must be at least 1")
         if batch_size % count:
             below = max(count, batch_size // count * count)
             raise ConfigError(
-                f"batch_size {batch_size} does not divide over {count} devices; "
+                f"batch_size {batch_size} does not divide over {len(self.devices)} devices"
+                f"{f' in packs of {packing}' if packing > 1 else ''}; "
                 f"the nearest that do are {below} and {below + count}"
             )
 

@@ -40,7 +40,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     """
     # What is asked for. Everything that can be wrong is found before anything is written.
     parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size)
+    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
     counting, game, one_update, new_state = build.make_experiment(config, real.shape[1:], len(real))

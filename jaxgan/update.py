@@ -25,6 +25,7 @@ def create_state(game: Game, optimizers: Optimizers, key: jax.Array, batch: dict
     """The state at step 0; `batch` gives shapes only (two examples are enough)."""
     key_init, key_run = jax.random.split(key)
     params_g, params_d, variables = game.init(key_init, batch)
+    adaptive = variables.pop("adaptive", {})
     return TrainState(
         step=jnp.int32(0),
         images=jnp.uint32(0),
@@ -36,7 +37,7 @@ def create_state(game: Game, optimizers: Optimizers, key: jax.Array, batch: dict
         # Copies: the state is donated to the update, and one buffer cannot be given away twice.
         ema_g=jax.tree.map(jnp.copy, params_g),
         ema_variables=jax.tree.map(jnp.copy, variables["generator"]),
-        adaptive={},
+        adaptive=adaptive,
         key=key_run,
     )
 
@@ -61,48 +62,51 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
 
     def discriminator_step(state, batch, key, axis_name, fake=None):
         grads, aux = jax.grad(game.discriminator_loss, has_aux=True)(
-            state.params_d, state.params_g, state.variables, batch, key, axis_name, fake
+            state.params_d, state.params_g, _variables(state), batch, key, axis_name, fake
         )
         grads = _mean(grads, axis_name)
-        params_d, opt_d = _apply_gradients(
+        updates, opt_d = _scaled_updates(
             optimizers.discriminator, optimizers.schedule, grads, state.opt_d, state.params_d, state.images
         )
+        if optimizers.clip_discriminator is not None:
+            updates, _ = optimizers.clip_discriminator.update(updates, (), state.params_d)
+        params_d = optax.apply_updates(state.params_d, updates)
         images = state.images + _batch_size(batch, axis_name)
-        state = state.replace(params_d=params_d, opt_d=opt_d, variables=aux.variables, images=images)
+        state = state.replace(params_d=params_d, opt_d=opt_d, images=images, **_split(aux.variables))
         return state, {**aux.metrics, "grad_norm_d": optax.tree.norm(grads)}
 
     def generator_step(state, batch, key, axis_name, shared=None):
         if shared is None:
             grads, aux = jax.grad(game.generator_loss, has_aux=True)(
-                state.params_g, state.params_d, state.variables, batch, key, axis_name
+                state.params_g, state.params_d, _variables(state), batch, key, axis_name
             )
         else:
             fake, pullback = shared
 
-            def loss(fake):
-                return game.generator_loss(
-                    state.params_g, state.params_d, state.variables, batch, key, axis_name, fake
-                )
+            def loss(params_g, fake):
+                return game.generator_loss(params_g, state.params_d, _variables(state), batch, key, axis_name, fake)
 
-            cotangent, aux = jax.grad(loss, has_aux=True)(fake)
-            (grads,) = pullback(cotangent)
+            # Through the shared pass, and directly: penalties make samples of their own.
+            (direct, cotangent), aux = jax.grad(loss, (0, 1), has_aux=True)(state.params_g, fake)
+            grads = jax.tree.map(jnp.add, direct, pullback(cotangent)[0])
         grads = _mean(grads, axis_name)
-        params_g, opt_g = _apply_gradients(
+        updates, opt_g = _scaled_updates(
             optimizers.generator, optimizers.schedule, grads, state.opt_g, state.params_g, state.images
         )
-        state = state.replace(params_g=params_g, opt_g=opt_g, variables=aux.variables)
+        params_g = optax.apply_updates(state.params_g, updates)
+        state = state.replace(params_g=params_g, opt_g=opt_g, **_split(aux.variables))
         return state, {**aux.metrics, "grad_norm_g": optax.tree.norm(grads)}
 
     def play_shared(state, batch, key, axis_name):
         """D and G step on one pass of the generator, as in the classic DCGAN code."""
         key_fake, key_d, key_g = jax.random.split(key, 3)
         fake, pullback, variables = jax.vjp(
-            lambda params_g: game.generate(params_g, state.variables, batch, key_fake, axis_name),
+            lambda params_g: game.generate(params_g, _variables(state), batch, key_fake, axis_name),
             state.params_g,
             has_aux=True,
         )
         state, metrics_d = discriminator_step(
-            state.replace(variables=variables), batch, key_d, axis_name, fake
+            state.replace(**_split(variables)), batch, key_d, axis_name, fake
         )
         state, metrics_g = generator_step(state, batch, key_g, axis_name, (fake, pullback))
         return state, {**metrics_d, **metrics_g}
@@ -176,10 +180,21 @@ def ema_decay(images: jax.Array, images_per_update: jax.Array, half_life: float,
     return 0.5 ** (images_per_update.astype(jnp.float32) / jnp.maximum(half_life, 1e-8))
 
 
-def _apply_gradients(optimizer: optax.GradientTransformation, schedule: Schedule, grads, opt, params, images):
+def _scaled_updates(optimizer: optax.GradientTransformation, schedule: Schedule, grads, opt, params, images):
     updates, opt = optimizer.update(grads, opt, params)
     factor = schedule(images)
-    return optax.apply_updates(params, jax.tree.map(lambda u: factor * u, updates)), opt
+    return jax.tree.map(lambda u: factor * u, updates), opt
+
+
+def _variables(state: TrainState) -> dict[str, PyTree]:
+    """What the game's functions call variables: the networks' collections, and what the game adapts."""
+    return {**state.variables, "adaptive": state.adaptive}
+
+
+def _split(variables: dict[str, PyTree]) -> dict[str, PyTree]:
+    """`_variables` undone, as fields of the state."""
+    rest = dict(variables)
+    return {"adaptive": rest.pop("adaptive"), "variables": rest}
 
 
 def _average(ema: PyTree, new: PyTree, decay: jax.Array) -> PyTree:

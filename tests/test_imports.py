@@ -10,6 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jaxgan"
 # From design to loop. A file may import files of lower levels, and of its own level within its own room.
 LEVELS = {
     "errors": 0,
+    "augment": 0,
     "losses": 0,
     "metrics": 0,
     "counting": 1,
@@ -36,7 +37,12 @@ LEVELS = {
     "train": 5,
 }
 SAME_LEVEL = {("build", "update"), ("evaluate", "build")}
-LOWEST_MAY_IMPORT = {"losses": {"jax", "collections", "typing"}, "metrics": {"jax", "typing"}, "errors": set()}
+LOWEST_MAY_IMPORT = {
+    "losses": {"jax", "collections", "typing", "functools", "math"},
+    "metrics": {"jax", "numpy", "typing", "collections", "math", "functools"},
+    "augment": {"jax"},
+    "errors": set(),
+}
 
 
 def room_of(path):

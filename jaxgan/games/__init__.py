@@ -16,7 +16,7 @@ class Aux(NamedTuple):
     """What a loss function hands back beside its scalar."""
 
     metrics: dict[str, jax.Array]  # scalars, averaged over devices by the update
-    variables: dict[str, PyTree]  # the networks' mutable collections after the pass
+    variables: dict[str, PyTree]  # the networks' mutable collections after the pass, and "adaptive"
 
 
 class Game(NamedTuple):
@@ -25,7 +25,9 @@ class Game(NamedTuple):
     `batch` is a dict of arrays [B, ...]: "real", perhaps "label", and "index", the example's place in the global
     batch. Everything random is drawn from (key, index), so that a run does not know its devices. With `axis_name`
     the functions run on one device's part of the batch, and what mixes examples (batch norm, losses over the batch)
-    is computed over all parts; gradients are left to the update to average.
+    is computed over all parts; gradients are left to the update to average. `variables` holds the networks' mutable
+    collections, "generator" and "discriminator", and under "adaptive" what the game itself remembers from step to step
+    (the state's `adaptive`), which has to come out the same on every device.
 
     init(key, batch) -> (params_g, params_d, variables)
     generate(params_g, variables, batch, key, axis_name=None) -> (fake [B, ...], variables)

@@ -1,0 +1,158 @@
+"""Spectral normalisation: each kernel divided by an estimate of its largest singular value.
+
+It works on parameters and not on layers, so it does not care which library made the network, and the estimate
+moves when the caller says so, once an update, whatever the number of passes::
+
+    vectors = losses.spectral_init(key, params)                    # once
+    vectors = losses.spectral_iterate(params, vectors)             # once an update: no gradient
+    logits = critic(losses.spectral_normalize(params, vectors), x) # real, fake and penalty: the same sigma
+
+`flax.linen.SpectralNorm` iterates in every call (so the real and the generated pass see different sigmas) and keeps
+its vectors in "batch_stats". Everything here is plain array arithmetic: it may be vmapped over a population, and
+differentiated twice for gradient penalties.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgan.losses.arrays import as_float
+
+PyTree = Any
+Where = Callable[[str, Any], bool]
+
+
+class SpectralVectors(NamedTuple):
+    """Estimates of the singular vectors of the largest singular value of a kernel W [inputs, outputs]."""
+
+    u: Array  # [outputs]
+    v: Array  # [inputs]
+
+
+def kernels(params: PyTree, where: Where | None = None) -> dict[str, Array]:
+    """The leaves of a pytree that `where(path, leaf)` takes, by their path; those with two axes or more by default."""
+    where = where or (lambda path, leaf: getattr(leaf, "ndim", 0) >= 2)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    named = ((jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves)
+    return {path: leaf for path, leaf in named if where(path, leaf)}
+
+
+def as_matrix(kernel: Array, out_axis: int) -> Array:
+    """[inputs, outputs], whatever the axes of the inputs."""
+    return jnp.moveaxis(kernel, out_axis, -1).reshape(-1, kernel.shape[out_axis])
+
+
+def spectral_init(
+    key: Array, params: PyTree, where: Where | None = None, *, iterations: int = 15, out_axis: int = -1
+) -> dict[str, SpectralVectors]:
+    """Vectors for every kernel: u ~ N(0, I) / ||.||, then some power iterations, so that the first sigma is near.
+
+    Args:
+        key: of the first u.
+        params: a pytree of parameters.
+        where: `(path, leaf) -> bool`, which leaves are normalised, with the path as "Dense_0.kernel"; left out: those
+            with two axes or more.
+        iterations: power iterations to begin with.
+        out_axis: the kernels' axis of outputs: -1 in Flax and Haiku, 0 in Equinox and PyTorch.
+
+    Returns:
+        A dict from the kernels' paths to `SpectralVectors` of u `[outputs]` and v `[inputs]`, float32 or wider.
+
+    References:
+        Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018, algorithm 1.
+
+    Conventions:
+        15 iterations at the start, as PyTorch's parametrization; mimicry and Flax start from a random u alone, of any
+        length.
+    """
+
+    def one(key, kernel):
+        w = as_matrix(as_float(kernel, "a kernel"), out_axis)
+        u = _unit(jax.random.normal(key, (w.shape[1],), w.dtype), 1e-12)
+        return SpectralVectors(u, jnp.zeros(w.shape[0], w.dtype))
+
+    found = kernels(params, where).items()
+    vectors = {path: one(jax.random.fold_in(key, i), kernel) for i, (path, kernel) in enumerate(found)}
+    return spectral_iterate(params, vectors, iterations, out_axis=out_axis)
+
+
+def spectral_iterate(
+    params: PyTree,
+    vectors: dict[str, SpectralVectors],
+    iterations: int = 1,
+    *,
+    eps: float = 1e-12,
+    out_axis: int = -1,
+) -> dict[str, SpectralVectors]:
+    """The vectors after more power iterations, v = W u / ||W u||, u = W^T v / ||W^T v||; to be called once an update.
+
+    No gradient goes through them.
+
+    Args:
+        params: the raw (not normalised) parameters.
+        vectors: from `spectral_init` or from the last update.
+        iterations: how many.
+        eps: the least length that is divided by.
+        out_axis: see `spectral_init`.
+
+    Returns:
+        The same dict with new u `[outputs]` and v `[inputs]`, float32 or wider.
+
+    References:
+        Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018, algorithm 1 (one iteration).
+
+    Conventions:
+        One iteration an update. mimicry, PyTorch and Flax iterate once a training call of the layer. eps 1e-12 with a
+        maximum as PyTorch and mimicry; Flax adds it under the root; BigGAN-PyTorch 1e-6.
+    """
+    found = kernels(params, lambda path, leaf: path in vectors)
+
+    def one(path, u, v):
+        w = jax.lax.stop_gradient(as_matrix(as_float(found[path], "a kernel"), out_axis))
+        for _ in range(iterations):
+            v = _unit(w @ u, eps)
+            u = _unit(w.T @ v, eps)
+        return SpectralVectors(u, v)
+
+    return {path: one(path, *pair) for path, pair in vectors.items()}
+
+
+def spectral_normalize(params: PyTree, vectors: dict[str, SpectralVectors], *, out_axis: int = -1) -> PyTree:
+    """The parameters with W / sigma, sigma = v^T W u, for every kernel that has vectors.
+
+    The gradient goes through W and sigma, with u and v constants.
+
+    Args:
+        params: the raw parameters.
+        vectors: their estimates, see `spectral_iterate`.
+        out_axis: see `spectral_init`.
+
+    Returns:
+        A pytree like `params`, each leaf in its shape `[...]` and type; sigma is computed in float32 or wider. A kernel
+        of zeros stays zero.
+
+    References:
+        Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018, algorithm 1.
+
+    Conventions:
+        A convolution's kernel is taken as the matrix `[height width inputs, outputs]`, as in Chainer, PyTorch, mimicry
+        and Flax: not the norm of the convolution itself. No learned scale.
+    """
+
+    def one(path, leaf):
+        pair = vectors.get(jax.tree_util.keystr(path, simple=True, separator="."))
+        if pair is None:
+            return leaf
+        kernel = as_float(leaf, "a kernel")
+        u, v = jax.lax.stop_gradient(pair)
+        sigma = v @ as_matrix(kernel, out_axis) @ u
+        return (kernel / jnp.where(sigma == 0.0, 1.0, sigma)).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _unit(x: Array, eps: float) -> Array:
+    return x / jnp.maximum(jnp.linalg.norm(x), eps)
