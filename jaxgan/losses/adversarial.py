@@ -450,7 +450,7 @@ def top_k_schedule(batch_size: int, epoch: ArrayLike, *, decay: float = 0.99, fl
         no default values of gamma and the floor.
     """
     share = jnp.maximum(jnp.asarray(decay, jnp.float32) ** epoch, floor)
-    return jnp.floor(share * batch_size + 1e-4).astype(jnp.int32)  # a rounding error costs no sample
+    return jnp.floor(share * batch_size * (1.0 + 1e-5)).astype(jnp.int32)  # a rounding error costs no sample
 
 
 def _against_the_mean(high: Array, low: Array) -> Array:

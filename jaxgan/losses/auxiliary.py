@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgan.losses.arrays import as_float, as_pair, example_mean, example_sum
+from jaxgan.losses.arrays import as_float, as_pair, example_mean, example_sum, magnitude
 
 
 def l1_loss(x: ArrayLike, target: ArrayLike) -> Array:
@@ -33,8 +33,7 @@ def l1_loss(x: ArrayLike, target: ArrayLike) -> Array:
     Conventions:
         As pix2pix's code and PyTorch's L1Loss before their mean.
     """
-    x, target = as_pair(x, target, ("x", "target"))
-    return jnp.abs(x - target)
+    return _l1(x, target, ("x", "target"))
 
 
 def l2_loss(x: ArrayLike, target: ArrayLike) -> Array:
@@ -105,7 +104,7 @@ def cycle_loss(x: ArrayLike, reconstructed: ArrayLike) -> Array:
     Conventions:
         L1; the mean over all numbers in CycleGAN's code and TF-GAN, which halves the sum of the two directions.
     """
-    return l1_loss(reconstructed, x)
+    return _l1(reconstructed, x, ("reconstructed", "x"))
 
 
 def identity_loss(x: ArrayLike, mapped: ArrayLike) -> Array:
@@ -128,7 +127,7 @@ def identity_loss(x: ArrayLike, mapped: ArrayLike) -> Array:
     Conventions:
         L1; the mean over all numbers in CycleGAN's code.
     """
-    return l1_loss(mapped, x)
+    return _l1(mapped, x, ("mapped", "x"))
 
 
 def feature_matching_loss(real_features: Sequence[ArrayLike], fake_features: Sequence[ArrayLike]) -> Array:
@@ -153,7 +152,7 @@ def feature_matching_loss(real_features: Sequence[ArrayLike], fake_features: Seq
         the mean alone keeps its meaning when the network changes. HiFi-GAN takes twice the sum.
     """
     layers = _layers(real_features, fake_features, "real_features", "fake_features")
-    return sum(example_mean(jnp.abs(jax.lax.stop_gradient(real) - fake)) for real, fake in layers) / len(layers)
+    return sum(example_mean(magnitude(jax.lax.stop_gradient(real) - fake)) for real, fake in layers) / len(layers)
 
 
 def mean_feature_matching_loss(real_features: Sequence[ArrayLike], fake_features: Sequence[ArrayLike]) -> Array:
@@ -205,7 +204,7 @@ def total_variation(x: ArrayLike) -> Array:
     x = as_float(x, "x")
     if x.ndim != 4:
         raise ValueError(f"total variation is of pictures [B, H, W, C], not {x.shape}")
-    return example_sum(jnp.abs(jnp.diff(x, axis=1))) + example_sum(jnp.abs(jnp.diff(x, axis=2)))
+    return example_sum(magnitude(jnp.diff(x, axis=1))) + example_sum(magnitude(jnp.diff(x, axis=2)))
 
 
 def perceptual_loss(
@@ -239,6 +238,11 @@ def perceptual_loss(
     x, target = as_pair(x, target, ("x", "target"))
     layers = _layers(features(x), features(target), "the features of x", "those of the target")
     return sum(_distance(a, b, normalize) for a, b in layers)
+
+
+def _l1(x: ArrayLike, target: ArrayLike, names: tuple[str, str]) -> Array:
+    x, target = as_pair(x, target, names)
+    return magnitude(x - target)
 
 
 def _distance(a: Array, b: Array, normalize: bool) -> Array:

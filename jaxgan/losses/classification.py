@@ -196,7 +196,7 @@ def rotate_four_ways(x: ArrayLike) -> tuple[Array, Array]:
     if x.ndim != 4 or x.shape[1] != x.shape[2]:
         raise ValueError(f"quarter turns need square pictures [B, H, H, C], not {x.shape}")
     turned = [jnp.rot90(x, turns, axes=(1, 2)) for turns in range(4)]
-    return jnp.concatenate(turned), jnp.repeat(jnp.arange(4), x.shape[0])
+    return jnp.concatenate(turned), jnp.repeat(jnp.arange(4, dtype=jnp.int32), x.shape[0])
 
 
 def rotation_loss(rotation_logits: ArrayLike, labels: ArrayLike) -> Array:

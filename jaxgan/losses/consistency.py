@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgan.losses.arrays import as_pair, example_mean, require_same_shape
+from jaxgan.losses.arrays import as_pair, example_mean, magnitude, require_own, require_same_shape
 
 Function = Callable[[Array], Array]
 
@@ -55,7 +55,7 @@ def cr_penalty(
         `[B]`, float32 or wider, never negative.
 
     Raises:
-        ValueError: the augmented logits have another shape.
+        ValueError: the augmented logits have another shape, or not one entry for each example.
 
     References:
         Zhang et al., Consistency Regularization for Generative Adversarial Networks, 2020 (CR-GAN), algorithm 1 (weight
@@ -67,7 +67,8 @@ def cr_penalty(
     """
     real = jnp.asarray(real)
     logits = critic(real) if real_logits is None else real_logits
-    return example_mean(consistency_penalty(logits, critic(augment(real))))
+    augmented = require_own(critic(augment(real)), real, "the critic")
+    return example_mean(consistency_penalty(logits, augmented))
 
 
 def bcr_penalty(
@@ -128,7 +129,8 @@ def zcr_discriminator_penalty(critic: Function, generator: Function, z: ArrayLik
         weight 20, radius 0.05.
     """
     z = jnp.asarray(z)
-    return example_mean(consistency_penalty(critic(generator(z)), critic(generator(augment(z)))))
+    logits = require_own(critic(generator(z)), z, "the critic of the generator's samples")
+    return example_mean(consistency_penalty(logits, critic(generator(augment(z)))))
 
 
 def zcr_generator_penalty(generator: Function, z: ArrayLike, augment: Function) -> Array:
@@ -180,6 +182,6 @@ def mode_seeking_penalty(
         The paper maximises the ratio; the authors' code minimises its inverse with eps 1e-5, as here, but takes both
         means over the whole batch where this takes each example's own.
     """
-    difference = example_mean(jnp.abs(jnp.subtract(*as_pair(fake, other_fake, ("fake", "other_fake")))))
-    distance = example_mean(jnp.abs(jnp.subtract(*as_pair(z, other_z, ("z", "other_z")))))
+    difference = example_mean(magnitude(jnp.subtract(*as_pair(fake, other_fake, ("fake", "other_fake")))))
+    distance = example_mean(magnitude(jnp.subtract(*as_pair(z, other_z, ("z", "other_z")))))
     return 1.0 / (difference / distance + eps)

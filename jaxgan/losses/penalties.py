@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxgan.losses.arrays import as_float, draw, example_sum, require_same_shape, safe_sqrt, split
+from jaxgan.losses.arrays import as_float, draw, example_sum, require_own, require_same_shape, safe_sqrt, split
 
 Critic = Callable[[Array], Array]
 
@@ -178,11 +178,11 @@ def dragan_penalty(
     x = as_float(real, "real")
     if noise == "uniform":
         key_along, key_noise = split(key)
-        std = jnp.std(x) if std is None else jnp.asarray(std, x.dtype)
-        along = draw(jax.random.uniform, key_along, _one_for_each(x))
-        x = x + along * scale * std * draw(jax.random.uniform, key_noise, x.shape)
+        std = safe_sqrt(jnp.var(x)) if std is None else jnp.asarray(std, x.dtype)
+        along = draw(jax.random.uniform, key_along, _one_for_each(x), x.dtype)
+        x = x + along * scale * std * draw(jax.random.uniform, key_noise, x.shape, x.dtype)
     elif noise == "gaussian":
-        x = x + scale * draw(jax.random.normal, key, x.shape)
+        x = x + scale * draw(jax.random.normal, key, x.shape, x.dtype)
     else:
         raise ValueError(f'noise {noise!r} must be "uniform" or "gaussian"')
     return jnp.square(_norm(_gradient(critic, x.astype(real.dtype))) - target)
@@ -225,7 +225,7 @@ def path_length_penalty(
     """(||J^T y|| - a)^2, with J the generator's Jacobian at w, y ~ N(0, I) / sqrt(H W), a the mean length so far.
 
     J^T y is the gradient of sum(G(w) y) with respect to w. The mean moves before it is used,
-    a <- a + decay (mean ||J^T y|| - a), and takes no gradient.
+    a <- a + decay (mean ||J^T y|| - a), and this batch's share in it takes its part of the gradient.
 
     Args:
         generator: `w [B, ...] -> [B, (H, W,) C]`, which must not mix examples.
@@ -236,38 +236,38 @@ def path_length_penalty(
         axis_name: the devices' axis over which the batch's mean length is taken.
 
     Returns:
-        `[B]`, float32 or wider, and the new mean, `[]`, which the caller keeps.
+        `[B]`, float32 or wider, and the new mean, `[]`, without a gradient, which the caller keeps.
+
+    Raises:
+        ValueError: the generator does not give each latent its own output.
 
     References:
         Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020 (StyleGAN2), path length
         regularization (in the authors' code: weight 2, every 4th generator step, half the batch).
 
     Conventions:
-        The authors' code, StyleGAN2 in TensorFlow and StyleGAN2-ADA in PyTorch, moves the mean first too, but lets the
-        gradient through its share of this batch, a difference of the order of the decay.
+        The authors' code, StyleGAN2 in TensorFlow and StyleGAN2-ADA in PyTorch: the gradient goes through the mean too.
     """
     w = jnp.asarray(w)
     fake, pullback = jax.vjp(generator, w)
-    noise = draw(jax.random.normal, key, fake.shape) / math.sqrt(math.prod(fake.shape[1:-1]))
-    (gradient,) = pullback(noise.astype(fake.dtype))
+    require_own(fake, w, "the generator")
+    noise = draw(jax.random.normal, key, fake.shape, as_float(fake, "G(w)").dtype)
+    (gradient,) = pullback((noise / math.sqrt(math.prod(fake.shape[1:-1]))).astype(fake.dtype))
     squares = jnp.sum(jnp.square(as_float(gradient, "w")), axis=-1)  # [B] or [B, L]
     length = safe_sqrt(jnp.mean(squares, axis=tuple(range(1, squares.ndim))))
-    batch_mean = jax.lax.stop_gradient(jnp.mean(length))
+    batch_mean = jnp.mean(length)
     if axis_name is not None:
         batch_mean = jax.lax.pmean(batch_mean, axis_name)
-    mean = jnp.asarray(mean, length.dtype)
-    mean = jax.lax.stop_gradient(mean + decay * (batch_mean - mean))
-    return jnp.square(length - mean), mean
+    mean = jax.lax.stop_gradient(jnp.asarray(mean, length.dtype))
+    mean = mean + decay * (batch_mean - mean)
+    return jnp.square(length - mean), jax.lax.stop_gradient(mean)
 
 
 def _gradient(critic: Critic, x: Array) -> Array:
     """The gradient of the sum of each example's logits, for each example: [B, ...]."""
 
     def total(x):
-        logits = critic(x)
-        if logits.ndim == 0 or logits.shape[0] != x.shape[0]:
-            raise ValueError(f"the critic gave logits {logits.shape} for examples {x.shape}; the first axes must agree")
-        return jnp.sum(as_float(logits))
+        return jnp.sum(as_float(require_own(critic(x), x, "the critic")))
 
     return jax.grad(total)(x)
 
@@ -285,7 +285,7 @@ def _interpolate(real: ArrayLike, fake: ArrayLike, key: Array) -> Array:
     real, fake = jnp.asarray(real), jnp.asarray(fake)
     require_same_shape(real, fake, ("real", "fake"))
     x, y = as_float(real, "real"), as_float(fake, "fake")
-    along = draw(jax.random.uniform, key, _one_for_each(x))
+    along = draw(jax.random.uniform, key, _one_for_each(x), x.dtype)
     return (x + along * (y - x)).astype(real.dtype)
 
 

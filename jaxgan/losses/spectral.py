@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgan.losses.arrays import as_float
+from jaxgan.losses.arrays import as_float, draw
 
 PyTree = Any
 Where = Callable[[str, Any], bool]
@@ -48,10 +48,10 @@ def as_matrix(kernel: Array, out_axis: int) -> Array:
 def spectral_init(
     key: Array, params: PyTree, where: Where | None = None, *, iterations: int = 15, out_axis: int = -1
 ) -> dict[str, SpectralVectors]:
-    """Vectors for every kernel: u ~ N(0, I) / ||.||, then some power iterations, so that the first sigma is near.
+    """Vectors for every kernel: n / ||n||, n ~ N(0, I), then some power iterations, so that the first sigma is near.
 
     Args:
-        key: of the first u.
+        key: of the first vectors.
         params: a pytree of parameters.
         where: `(path, leaf) -> bool`, which leaves are normalised, with the path as "Dense_0.kernel"; left out: those
             with two axes or more.
@@ -71,8 +71,9 @@ def spectral_init(
 
     def one(key, kernel):
         w = as_matrix(as_float(kernel, "a kernel"), out_axis)
-        u = _unit(jax.random.normal(key, (w.shape[1],), w.dtype), 1e-12)
-        return SpectralVectors(u, jnp.zeros(w.shape[0], w.dtype))
+        key_u, key_v = jax.random.split(key)
+        u, v = (draw(jax.random.normal, k, (n,), w.dtype) for k, n in ((key_u, w.shape[1]), (key_v, w.shape[0])))
+        return SpectralVectors(u / jnp.linalg.norm(u), v / jnp.linalg.norm(v))
 
     found = kernels(params, where).items()
     vectors = {path: one(jax.random.fold_in(key, i), kernel) for i, (path, kernel) in enumerate(found)}
@@ -95,7 +96,7 @@ def spectral_iterate(
         params: the raw (not normalised) parameters.
         vectors: from `spectral_init` or from the last update.
         iterations: how many.
-        eps: the least length that is divided by.
+        eps: where a product is shorter, as for a kernel of zeros, the vector stays as it was.
         out_axis: see `spectral_init`.
 
     Returns:
@@ -113,8 +114,8 @@ def spectral_iterate(
     def one(path, u, v):
         w = jax.lax.stop_gradient(as_matrix(as_float(found[path], "a kernel"), out_axis))
         for _ in range(iterations):
-            v = _unit(w @ u, eps)
-            u = _unit(w.T @ v, eps)
+            v = _unit(_product(w, u), v, eps)
+            u = _unit(_product(w.T, v), u, eps)
         return SpectralVectors(u, v)
 
     return {path: one(path, *pair) for path, pair in vectors.items()}
@@ -148,11 +149,16 @@ def spectral_normalize(params: PyTree, vectors: dict[str, SpectralVectors], *, o
             return leaf
         kernel = as_float(leaf, "a kernel")
         u, v = jax.lax.stop_gradient(pair)
-        sigma = v @ as_matrix(kernel, out_axis) @ u
+        sigma = jnp.vdot(v, _product(as_matrix(kernel, out_axis), u), precision="highest")
         return (kernel / jnp.where(sigma == 0.0, 1.0, sigma)).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def _unit(x: Array, eps: float) -> Array:
-    return x / jnp.maximum(jnp.linalg.norm(x), eps)
+def _product(w: Array, x: Array) -> Array:
+    return jnp.matmul(w, x, precision="highest")  # an accelerator's default would leave sigma three digits
+
+
+def _unit(x: Array, otherwise: Array, eps: float) -> Array:
+    length = jnp.linalg.norm(x)
+    return jnp.where(length > eps, x / jnp.maximum(length, eps), otherwise)

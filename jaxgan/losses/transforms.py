@@ -75,7 +75,7 @@ def pack(x: ArrayLike, packing: int) -> Array:
     """
     x = jnp.asarray(x)
     x = x[:, None] if x.ndim == 1 else x
-    if packing < 1 or x.shape[0] % packing:
+    if packing < 1 or x.shape[0] % packing or not x.shape[0]:
         raise ValueError(f"a batch of {x.shape[0]} examples cannot be packed by {packing}")
     x = jnp.moveaxis(x.reshape(-1, packing, *x.shape[1:]), 1, -2)
     return x.reshape(*x.shape[:-2], -1)

@@ -84,6 +84,8 @@ def gaussian_nll(mean: ArrayLike, target: ArrayLike, log_variance: ArrayLike = 0
         With the constant, as a likelihood. PyTorch's GaussianNLLLoss leaves it out unless asked (full=True).
     """
     mean, target = as_pair(mean, target, ("mean", "target"))
+    # A number of Python's takes the type of the others.
+    log_variance = jnp.asarray(log_variance, mean.dtype if isinstance(log_variance, (int, float)) else None)
     log_variance = as_float(log_variance, "log_variance")
     if log_variance.ndim:
         require_same_shape(mean, log_variance, ("mean", "log_variance"))
