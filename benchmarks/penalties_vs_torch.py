@@ -138,8 +138,6 @@ def make_jaxgan(shape, widths, batch_size):
         "wgan_lp": lambda critic, key, *_: losses.wgan_lp_penalty(critic, real, fake, key, TARGET),
         "dragan": lambda critic, key, *_: losses.dragan_penalty(critic, real, key, target=TARGET),
         "zero_centered_gp": lambda critic, key, *_: losses.zero_centered_gp_penalty(critic, real, fake, key),
-        "cr": lambda critic, *_: losses.cr_penalty(critic, real, augment),
-        "bcr": lambda critic, *_: losses.bcr_penalty(critic, real, fake, augment),
         "orthogonal": lambda critic, key, params: losses.orthogonal_penalty(params),
         "l2": lambda critic, key, params: losses.l2_penalty(params),
     }
@@ -153,6 +151,11 @@ def make_jaxgan(shape, widths, batch_size):
         real_logits, fake_logits = critic(real), critic(fake)
         if row == "lecam":
             penalty, state = losses.lecam_penalty(real_logits, fake_logits, state)
+        elif row == "cr":
+            penalty = losses.cr_penalty(critic, real, augment, real_logits=real_logits)
+        elif row == "bcr":
+            logits = {"real_logits": real_logits, "fake_logits": fake_logits}
+            penalty = losses.bcr_penalty(critic, real, fake, augment, **logits)
         elif row == "spectral":
             penalty = jnp.zeros(1)
         else:
