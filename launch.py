@@ -3,6 +3,8 @@
     python launch.py --config=experiments/dcgan.py
     python launch.py --config=experiments/dcgan.py:fashion_mnist --config.batch_size=128 --workdir=runs/fashion
     python launch.py --mode=sample --workdir=runs/dcgan --num_samples=5000
+    python launch.py --mode=eval --workdir=runs/dcgan
+    python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
 """
 
 import pathlib
@@ -14,10 +16,15 @@ from ml_collections import config_flags
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<experiment> if not given.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval"], "What to do.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "With --mode=sample: how many.")
-_SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample: which samples.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
+_SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
+_CHECKPOINT = flags.DEFINE_list("checkpoint", ["best", "last"], "With --mode=eval: best, last, or steps.")
+_SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or folder of samples made by somebody else.")
+_FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception or raw.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "With --features=inception: the file of its weights.")
+_STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz with the reference's mu and sigma.")
 
 
 def main(argv: list[str]) -> None:
@@ -42,14 +49,26 @@ def main(argv: list[str]) -> None:
             from jaxgan.train import train
 
             train(config, workdir, overrides)
-        else:
+        elif _MODE.value == "sample":
             from jaxgan.evaluate import sample
 
-            for file in sample(workdir, _NUM_SAMPLES.value, _SEED.value):
+            for file in sample(workdir, 64 if _NUM_SAMPLES.value is None else _NUM_SAMPLES.value, _SEED.value):
                 print(file)
+        else:
+            print(evaluate(config, workdir))
     except (errors.JaxganError, OSError) as error:
         logging.debug("where it happened", exc_info=True)
         sys.exit(f"\nerror: {error}")
+
+
+def evaluate(config, workdir: str) -> str:
+    from jaxgan import evaluate as of
+
+    protocol = {"features": _FEATURES.value, "weights": _WEIGHTS.value, "statistics": _STATISTICS.value}
+    if _SAMPLES.value is not None:
+        return of.evaluate_samples(_SAMPLES.value, config or of.read_config(workdir), **protocol)
+    n = 5000 if _NUM_SAMPLES.value is None else _NUM_SAMPLES.value
+    return of.evaluate(workdir, checkpoints=_CHECKPOINT.value, num_samples=n, seed=_SEED.value, **protocol)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

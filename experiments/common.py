@@ -72,15 +72,27 @@ def base(experiment: str) -> ConfigDict:
     c.checkpoint_every = "5 epochs"
     c.checkpoint = ConfigDict()
     c.checkpoint.keep = 2  # the newest ones; the best one is kept beside them
-    c.checkpoint.best_samples = 1000  # samples for the distance that finds the best; 0: no best checkpoint
 
     c.sample = ConfigDict({"rows": 8, "columns": 8})  # of the grid of fixed latents
+
+    c.eval = ConfigDict()  # the averaged generator's samples are measured, and a checkpoint is saved with the result
+    c.eval.every = "5 epochs"  # 0 epochs: never, and no checkpoint is the best one
+    c.eval.samples = 1000
+    c.eval.metrics = ()  # of fid, kid, is, precision_recall, density_coverage, swd, modes; empty: a quick choice
+    c.eval.best = ""  # the number whose best checkpoint is kept (fid, recall, ...); empty: the first one's
+    c.eval.features = "auto"  # digits, garments, inception, raw; auto: what was made for the data set, else raw
+    c.eval.weights = ""  # the file of Inception's weights
+    c.eval.resize = ""  # tf1, torch or clean, for Inception; its own if empty
+    c.eval.split = ""  # of the reference; data.split if empty
+    c.stop = ConfigDict({"metric": "", "below": 0.0, "above": 0.0, "patience": 1})  # end the run when it is good enough
 
     c.health = ConfigDict()
     c.health.patience = "2k steps"  # how long a bad sign must last before the warning
     c.health.accuracy = 0.999  # the discriminator has won: accuracy above this ...
     c.health.vanished = 0.01  # ... and the generator's gradient norm below this share of its highest
     c.health.collapsed = 0.05  # the generator has collapsed: spread of the samples below this share of the data's
+    c.health.turned = 3.0  # the run has turned bad: the best number of c.eval is so many times worse than it was ...
+    c.health.turned_for = 3  # ... in so many evaluations in a row; the best checkpoint is named
     return c
 
 
@@ -90,8 +102,9 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.batch_size = 8
     c.steps_per_call = 1
     c.log_every = c.sample_every = c.checkpoint_every = "1 steps"
+    c.eval.every = "10 steps"  # and at the end
     c.sample.rows = c.sample.columns = 2
-    c.checkpoint.best_samples = 16
+    c.eval.samples = 16
     return c
 
 

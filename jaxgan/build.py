@@ -26,12 +26,12 @@ from jaxgan.state import TrainState
 from jaxgan.update import create_state, make_update, with_data
 
 
-def load_data(config: ConfigDict) -> data.Dataset:
-    """The training set that `config.data` names."""
+def load_data(config: ConfigDict, split: str = "") -> data.Dataset:
+    """The data set that `config.data` names: its training split, or another one."""
     c = config.data
     return data.load(
         c.name,
-        split=c.split,
+        split=split or c.split,
         image_size=c.image_size or None,
         channels=c.channels or None,
         data_dir=c.data_dir or None,

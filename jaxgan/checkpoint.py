@@ -121,7 +121,7 @@ class Checkpoints:
         return None
 
     def best_step(self) -> int | None:
-        """The step with the lowest distance, among those kept."""
+        """The step with the lowest distance among those kept; None where none was measured."""
         return _lowest(self._distances, self.steps())
 
     def _read(self, step: int, **items):

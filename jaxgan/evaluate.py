@@ -1,19 +1,24 @@
-"""What a finished or running work folder is asked for afterwards: samples."""
+"""What a finished or running work folder is asked for afterwards: samples, and how good they are."""
 
 import dataclasses
 import pathlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build, pictures
+from jaxgan import build, data, pictures
 from jaxgan.album import draw_samples
 from jaxgan.checkpoint import Checkpoints
-from jaxgan.errors import CheckpointError, ConfigError
+from jaxgan.data.cache import default_data_dir
+from jaxgan.errors import CheckpointError, ConfigError, DataError
+from jaxgan.evaluation import Evaluator, Extracted, count_text, make_evaluator
 from jaxgan.games import Game
+from jaxgan.judge import as_measured
 from jaxgan.parallel import Parallel
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
@@ -31,22 +36,164 @@ class Trained:
     state: TrainState
 
 
-def load_trained(workdir: str) -> Trained:
-    """The newest readable checkpoint of a work folder, with its configuration and game.
+def load_trained(workdir: str, checkpoint: str = "last") -> Trained:
+    """A checkpoint of a work folder, with its configuration and game.
+
+    Args:
+        workdir: of the run.
+        checkpoint: "last" (the newest that can be read), "best", or a step.
 
     Raises:
-        CheckpointError: there is no run, or no checkpoint yet.
+        CheckpointError: there is no run, or no such checkpoint.
+        ConfigError: the text names no checkpoint.
     """
     folder = Workdir(workdir)
-    record = folder.read_record()
-    config = ConfigDict(record["config"], convert_dict=True)
+    record, config = folder.read_record(), read_config(workdir)
     experiment = build.make_experiment(config, record["data"]["shape"], record["data"]["examples"])
+    like = Parallel("jit").abstract(jax.eval_shape(experiment.new_state))
     checkpoints = Checkpoints(folder.checkpoints, read_only=True)
-    restored = checkpoints.restore_newest(Parallel("jit").abstract(jax.eval_shape(experiment.new_state)))
-    checkpoints.close()
+    try:
+        restored = _restore(checkpoints, checkpoint, like)
+    finally:
+        checkpoints.close()
     if restored is None:
         raise CheckpointError(f"{folder.path} holds no checkpoint yet; train for longer")
     return Trained(config, experiment.game, restored[0])
+
+
+def read_config(workdir: str) -> ConfigDict:
+    """The configuration of a run; CheckpointError where there is none."""
+    return ConfigDict(Workdir(workdir).read_record()["config"], convert_dict=True)
+
+
+def _restore(checkpoints: Checkpoints, checkpoint: str, like: TrainState):
+    if checkpoint == "last":
+        return checkpoints.restore_newest(like)
+    steps = checkpoints.steps()
+    step = checkpoints.best_step() if checkpoint == "best" else int(checkpoint) if checkpoint.isdecimal() else -1
+    if step is None:
+        raise CheckpointError("no checkpoint of this run has been measured, so none is the best; try --checkpoint=last")
+    if step not in steps:
+        known = ", ".join(map(str, steps))
+        raise ConfigError(f"--checkpoint={checkpoint}: there are best, last, and the steps {known}")
+    return checkpoints.restore(step, like)
+
+
+def evaluate(
+    workdir: str,
+    *,
+    checkpoints: Sequence[str] = ("best", "last"),
+    num_samples: int = 5000,
+    seed: int = 0,
+    ema: bool = True,
+    **protocol: Any,
+) -> str:
+    """Measures checkpoints of a run with every metric that there is for its data; adds them to its evaluation.json.
+
+    Args:
+        workdir: of the run.
+        checkpoints: see `load_trained`. One that is the same as another is measured once.
+        num_samples: how many.
+        seed: of the samples.
+        ema: the averaged generator; False: the raw one.
+        protocol: `features`, `metrics`, `weights`, `resize`, `split`, `statistics` of `make_evaluator`; what is left
+            out is the run's.
+
+    Returns:
+        A table of the numbers, with the floor (one half of the reference against the other) beside them.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: something asked for is not there.
+    """
+    if num_samples < 2:
+        raise ConfigError(f"--num_samples={num_samples}: two or more are needed")
+    runs = {}
+    for checkpoint in checkpoints:
+        trained = load_trained(workdir, checkpoint)
+        names, _ = runs.get(int(trained.state.step), ([], None))
+        runs[int(trained.state.step)] = ([*names, checkpoint], trained)
+    evaluator = _make_evaluator(next(iter(runs.values()))[1].config, **protocol)
+    lowest, columns = evaluator.floor(), {}
+    for step, (names, trained) in runs.items():
+        samples = _draw(Generator(trained.game), trained.state, jax.random.key(seed), num_samples, ema)
+        fake = evaluator.extract(as_measured(samples))
+        entry = {"step": step, "ema": ema, "seed": seed, **evaluator.protocol(num_samples)}
+        entry |= _measured(evaluator, fake, lowest)
+        Workdir(workdir).note_evaluation(entry)
+        columns[f"{' and '.join(names)} (step {step})"] = entry
+    return table(columns, evaluator)
+
+
+def evaluate_samples(path: str, config: ConfigDict, **protocol: Any) -> str:
+    """Measures samples that somebody made: an .npz (its first array, uint8 [N, H, W, C] or points [N, D]) or a folder.
+
+    Args:
+        path: of the file or folder.
+        config: names the reference's data set, see experiments/common.py.
+        protocol: see `evaluate`.
+
+    Returns:
+        A table, see `evaluate`. The entry is written to evaluation.json beside the samples.
+
+    Raises:
+        ConfigError, DataError: something asked for is not there.
+    """
+    evaluator = _make_evaluator(config, **protocol)
+    samples = read_samples(path)
+    lowest = evaluator.floor()
+    entry = {"path": str(path), **evaluator.protocol(len(samples))}
+    entry |= _measured(evaluator, evaluator.extract(samples), lowest)
+    Workdir(pathlib.Path(path).absolute().parent).note_evaluation(entry)
+    return table({pathlib.Path(path).name: entry}, evaluator)
+
+
+def read_samples(path: str) -> np.ndarray:
+    """Samples from an .npz or a folder of pictures of one size.
+
+    Raises:
+        DataError: there are none.
+    """
+    if pathlib.Path(path).is_dir():
+        return data.load("folder", path=path).arrays["real"]
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            samples = stored[stored.files[0]]
+    except Exception as error:  # NumPy raises anything, from BadZipFile to SyntaxError, for a damaged file
+        raise DataError(f"cannot read samples from {path}: {error}. An .npz with one array, or a folder of pictures.")
+    if not (samples.ndim == 4 and samples.dtype == np.uint8) and samples.ndim != 2:
+        raise DataError(f"{path} holds {samples.dtype} {samples.shape}; uint8 [N, H, W, C] or points [N, D] are needed")
+    return samples
+
+
+def table(columns: dict[str, dict], evaluator: Evaluator) -> str:
+    """The numbers of entries side by side, with the floor beside them and the classes of the samples below."""
+    first, *_ = columns.values()
+    half = count_text(evaluator.reference_size // 2)
+    rows = [["", *columns, f"floor ({half} real against {half})"]]
+    floors = [*first["floor"].values()] or [None] * len(first["values"])
+    for (name, _), lowest in zip(first["values"].items(), floors, strict=True):
+        numbers = [f"{entry['values'][name]:.4g}" for entry in columns.values()]
+        rows.append([name, *numbers, "" if lowest is None else f"{lowest:.4g}"])
+    for label in first.get("labels", {}):
+        rows.append([f"taken for {label}", *(str(entry["labels"][label]) for entry in columns.values()), ""])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _measured(evaluator: Evaluator, fake: Extracted, lowest: dict[str, float]) -> dict[str, Any]:
+    values = evaluator.named(evaluator.measure_features(fake), len(fake.features))
+    half = evaluator.reference_size - evaluator.reference_size // 2
+    entry = {"values": values, "floor": evaluator.named(lowest, half), "time": round(time.time())}
+    labels = evaluator.histogram(fake)
+    return {**entry, "labels": labels} if labels else entry
+
+
+def _make_evaluator(config: ConfigDict, **protocol: Any) -> Evaluator:
+    c, split = config.eval, protocol.pop("split", "") or config.eval.split or config.data.split
+    own = {"features": c.features, "weights": c.weights, "resize": c.resize}
+    asked = {name: value for name, value in protocol.items() if value}
+    kept = default_data_dir() / "jaxgan_statistics"
+    return make_evaluator(build.load_data(config, split), split=split, keep_in=kept, **{**own, **asked})
 
 
 def sample(workdir: str, num_samples: int, seed: int = 0) -> tuple[pathlib.Path, pathlib.Path]:
@@ -78,11 +225,13 @@ def sample(workdir: str, num_samples: int, seed: int = 0) -> tuple[pathlib.Path,
     return folder / f"{stem}.npz", folder / f"{stem}.png"
 
 
-def _draw(generator: Generator, state: TrainState, key: jax.Array, n: int, part: int = 4096) -> np.ndarray:
+def _draw(
+    generator: Generator, state: TrainState, key: jax.Array, n: int, ema: bool = True, part: int = 4096
+) -> np.ndarray:
     """Samples in parts, with a line about progress, rate and time left between them."""
     begun, parts = time.monotonic(), []
     for first in range(0, n, part):
-        parts.append(generator.samples(state, key, min(part, n - first), first=first))
+        parts.append(generator.samples(state, key, min(part, n - first), ema=ema, first=first))
         done = min(first + part, n)
         rate = done / (time.monotonic() - begun)
         logging.info("%d of %d samples, %.0f a second, %.0f s left", done, n, rate, (n - done) / rate)

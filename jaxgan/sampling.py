@@ -1,17 +1,12 @@
-"""Draws samples from a state, and measures how far they are from the data."""
+"""Draws samples from a state."""
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.data import Dataset
-from jaxgan.data.sampler import as_float
 from jaxgan.games import Game
-from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from jaxgan.state import TrainState
 
 PyTree = Any
@@ -62,34 +57,6 @@ def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Arra
     straight = (1 - t) * a[:, None] + t * b[:, None]
     arc = (jnp.sin((1 - t) * angle) * a[:, None] + jnp.sin(t * angle) * b[:, None]) / jnp.sin(angle)
     return jnp.where(jnp.abs(jnp.sin(angle)) < 1e-4, straight, arc)
-
-
-def distance_name(samples: int, split: str) -> str:
-    """The name that the distance is logged under: metric, samples, reference split, features ("swd1k_train_raw")."""
-    number = f"{samples // 1000}k" if samples % 1000 == 0 else str(samples)
-    return f"swd{number}_{re.sub(r'[^a-zA-Z0-9]', '', split)}_raw"
-
-
-def make_distance(
-    generator: Generator, dataset: Dataset, n: int, key: jax.Array
-) -> Callable[[TrainState], float]:
-    """Sliced Wasserstein distance between n EMA samples and n training examples, both raw values as features.
-
-    Cheap and free of any network: enough to tell a run's best checkpoint, not to compare with a paper. The samples,
-    examples and directions are drawn from `key`, the same ones at every call.
-    """
-    real = dataset.arrays["real"]
-    n = min(n, len(real))
-    chosen = np.random.default_rng(0).choice(len(real), n, replace=False)
-    real = as_float(jnp.asarray(real[chosen].reshape(n, -1)))
-    key_samples, key_directions = jax.random.split(key)
-    measure = jax.jit(sliced_wasserstein_distance)
-
-    def distance(state: TrainState) -> float:
-        fake = generator.samples(state, key_samples, n)
-        return float(measure(real, jnp.asarray(fake.reshape(n, -1)), key_directions))
-
-    return distance
 
 
 def _networks(state: TrainState, ema: bool) -> tuple[PyTree, PyTree]:

@@ -13,9 +13,10 @@ from jaxgan.album import Album
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.health import Health, Thresholds
 from jaxgan.interrupt import Interrupt
+from jaxgan.judge import Judge, make_judge
 from jaxgan.parallel import Parallel
 from jaxgan.recorder import Recorder
-from jaxgan.sampling import Generator, distance_name, make_distance
+from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
 from jaxgan.update import repeat
 from jaxgan.workdir import Workdir
@@ -46,6 +47,10 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     counting, game, one_update, new_state = build.make_experiment(config, real.shape[1:], len(real))
     total = counting.steps(config.duration)
     sample_every, checkpoint_every = counting.steps(config.sample_every), counting.steps(config.checkpoint_every)
+    eval_every = counting.steps(config.eval.every)
+    generator = Generator(game)
+    key_pictures, key_judge = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+    judge = make_judge(config, dataset, generator, key_judge, eval_every)
 
     # The record, and the state: a checkpoint's, or a new one.
     folder = Workdir(workdir)
@@ -55,13 +60,16 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     restored = checkpoints.restore_newest(parallel.abstract(jax.eval_shape(new_state)))
     state, memory = restored or (parallel.replicate(jax.jit(new_state)()), {})
     step = int(state.step)
-    if step >= total:
+    if judge:
+        judge.remember(memory.get("judge"))
+    if step >= total or is_good_enough(judge):
         logging.info(
-            "the run in %s is complete: %d of %d updates. To go on, ask for more with --config.duration=..., "
-            "or choose another --workdir.",
+            "the run in %s is complete: %d of %d updates%s. To go on, ask for more with --config.duration=... (or "
+            "--config.stop.metric=''), or choose another --workdir.",
             folder.path,
             step,
             total,
+            ", as good as config.stop asks for" if is_good_enough(judge) else "",
         )
         checkpoints.close()
         return state
@@ -83,11 +91,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     metrics_file = MetricsFile(folder.metrics, after=step)
     tensorboard = TensorBoard(folder.tensorboard, after=step)
     progress = ProgressLine(total)
-    generator = Generator(game)
-    key_pictures, key_distance = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
     album = Album(generator, dataset, folder, tensorboard, key_pictures, config.sample.rows, config.sample.columns)
-    best_samples = min(config.checkpoint.best_samples, len(real))
-    distance = make_distance(generator, dataset, best_samples, key_distance) if best_samples else None
 
     def write(rows):
         for row in rows:
@@ -103,7 +107,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
             album.add(state, step)
 
         stopping = False
-        while step < total and not stopping:
+        while step < total and not stopping and not is_good_enough(judge):
             # A run that comes from a machine with other calls may stand between two of this one's.
             updates = several if step % several == 0 else 1
             state, metrics = (call if updates == several else single_call)(state, index, arrays)
@@ -112,31 +116,42 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
 
             stopping, at_end = interrupt.signal_name is not None, step >= total
             is_sample = at_end or due(step, sample_every)
-            is_checkpoint = at_end or stopping or due(step, checkpoint_every)
+            is_evaluation = judge is not None and (at_end or due(step, eval_every))
+            is_checkpoint = at_end or stopping or is_evaluation or due(step, checkpoint_every)
             if is_sample or is_checkpoint:
                 # The updates so far have to be good before anything is made of them, and their rows come first.
                 rows += recorder.flush()
                 with recorder.pause():
-                    if is_sample:
+                    badness = None
+                    if is_evaluation:
+                        values, badness = judge.measure(state, step)
+                        merge(rows, counting.row(step), values)
+                        folder.note_evaluation(judge.record(step, values))
+                        at_end = at_end or judge.is_satisfied
+                    if is_sample or at_end:
                         album.add(state, step)
-                    value = None
-                    if distance is not None and (at_end or due(step, checkpoint_every)):
-                        value = distance(state)
-                        merge(rows, counting.row(step), {distance_name(best_samples, config.data.split): value})
                     if at_end:
                         album.finish(state)
                     write(rows)
                     if is_checkpoint:
                         host = {"recorder": recorder.memory, "health": health.memory}
-                        checkpoints.save(state, host, value)
+                        host["judge"] = judge.memory if judge else memory.get("judge")
+                        checkpoints.save(state, host, badness)
                         recorder.last_good = step
             else:
                 write(rows)
         checkpoints.wait()
 
     ended = "complete" if step >= total else f"stopped by {interrupt.signal_name}; the same command goes on"
+    if is_good_enough(judge):
+        ended = f"complete, because {config.stop.metric} is as good as config.stop asks for"
     logging.info("%s: update %d of %d; pictures in %s", ended, step, total, folder.samples)
     return state
+
+
+def is_good_enough(judge: Judge | None) -> bool:
+    """Whether the run has reached what `config.stop` asks for, if it is evaluated at all."""
+    return judge is not None and judge.is_satisfied
 
 
 def due(step: int, every: int) -> bool:

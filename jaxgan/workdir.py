@@ -2,6 +2,7 @@
 
     config.json        the resolved configuration, the overrides as typed, and the shape of the data
     environment.json   one entry a start: versions, devices, git commit
+    evaluation.json    one entry an evaluation: its numbers, and the protocol that they depend on
     metrics.jsonl      one line a logged step
     samples/*.png      pictures; checkpoints/ and tensorboard/ beside them
 """
@@ -32,6 +33,9 @@ MAY_CHANGE = (
     "checkpoint.keep",
     "data.data_dir",
     "data.path",
+    "eval.every",
+    "eval.weights",
+    "stop",
     "health",
 )
 _PARTS = ("config", "overrides", "data")
@@ -97,6 +101,13 @@ class Workdir:
         starts = json.loads(file.read_text()) if file.exists() else []
         write_json(file, [*starts, environment()])
 
+    def note_evaluation(self, entry: dict) -> None:
+        """Adds an entry to evaluation.json, in the place of an earlier one that differs from it in its values alone."""
+        file = self.path / "evaluation.json"
+        entry = plain(entry)
+        entries = json.loads(file.read_text()) if file.exists() else []
+        write_json(file, [*(old for old in entries if _asked(old) != _asked(entry)), entry])
+
     def _compare(self, old: dict, new: dict) -> None:
         differences = [
             f"  {name}: {a!r} there, {b!r} here"
@@ -110,6 +121,10 @@ class Workdir:
                 + "\n".join(differences)
                 + "\nNothing was changed. Choose another --workdir, or start with the same configuration to go on."
             )
+
+
+def _asked(entry: dict) -> dict:
+    return {name: value for name, value in entry.items() if name not in ("values", "floor", "labels", "time")}
 
 
 def environment() -> dict:

@@ -5,14 +5,13 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from PIL import Image
 
 from jaxgan import pictures
 from jaxgan.album import Album, draw_paths, draw_samples
 from jaxgan.data.dataset import make_dataset
 from jaxgan.parallel import Parallel
-from jaxgan.sampling import Generator, distance_name, make_distance, spherical_interpolation
+from jaxgan.sampling import Generator, spherical_interpolation
 from jaxgan.workdir import Workdir
 from tests.small import dcgan_game, mlp_game, new_state, sgd
 from tests.small import pictures as small_pictures
@@ -21,6 +20,7 @@ KEY = jax.random.key(3)
 GAME = mlp_game()
 STATE = new_state(GAME, sgd())
 GENERATOR = Generator(GAME)
+POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
 
 def affine_game():
@@ -121,42 +121,6 @@ def test_between_leads_from_one_sample_to_another():
     np.testing.assert_allclose(paths[:, -1], ends[rows:], atol=1e-5)
 
 
-def test_distance_name():
-    assert distance_name(16, "train") == "swd16_train_raw"
-    assert distance_name(1000, "test") == "swd1k_test_raw"
-    assert distance_name(2500, "train[:80%]") == "swd2500_train80_raw"
-
-
-def gaussians(n=500):
-    real = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
-    return make_dataset("gaussian", real, np.zeros(n), ())
-
-
-def test_the_distance_orders_generators():
-    distance = make_distance(Generator(affine_game()), gaussians(), 400, KEY)
-    values = [distance(affine_state(raw=[9.0, 9.0], ema=[shift, 0.0])) for shift in (0.0, 0.3, 1.0, 3.0)]
-    assert values == sorted(values)
-    assert values[0] < 0.1
-    # A shift by v moves a projection in the plane by |v| 2 / pi on average.
-    assert values[-1] == pytest.approx(3 * 2 / np.pi, rel=0.1)
-    assert distance(affine_state(raw=[0.0, 0.0], ema=[1.0, 0.0])) == values[2]  # the same draw at every call
-
-
-def test_the_distance_of_the_data_to_itself_is_nothing():
-    """Bytes are compared in the generator's range, -1 to 1."""
-    real = small_pictures(20)["real"]
-
-    def decode(params_g, variables, z):
-        return jnp.asarray(real)[z].astype(jnp.float32) / 127.5 - 1.0
-
-    game = SimpleNamespace(latents=lambda key, index: index, decode=decode)
-    data = make_dataset("own", real, np.zeros(20), ())
-    state = affine_state(raw=[0.0], ema=[0.0])
-    assert make_distance(Generator(game), data, 1000, KEY)(state) == pytest.approx(0.0, abs=1e-6)
-    inverted = make_dataset("own", 255 - real, np.zeros(20), ())
-    assert make_distance(Generator(game), inverted, 1000, KEY)(state) > 0.01
-
-
 class Board:
     def __init__(self):
         self.added = []
@@ -197,7 +161,7 @@ def test_the_album_of_pictures(tmp_path):
 
 
 def test_the_album_of_points(tmp_path):
-    book, _ = album(tmp_path, Generator(affine_game()), gaussians(50))
+    book, _ = album(tmp_path, Generator(affine_game()), make_dataset("points", POINTS, np.zeros(50), ()))
     state = affine_state(raw=[0.0, 0.0], ema=[1.0, 1.0])
     book.add(state, 5)
     book.finish(state)

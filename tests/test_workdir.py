@@ -114,7 +114,7 @@ def test_what_may_change_may_change(claimed):
     assert record["config"]["duration"] == "100 epochs" and record["overrides"] == {"duration": "100 epochs"}
 
 
-@pytest.mark.parametrize("name, value", [("checkpoint__best_samples", 1), ("data__flip", True), ("experiment", "y")])
+@pytest.mark.parametrize("name, value", [("eval__samples", 1), ("data__flip", True), ("experiment", "y")])
 def test_a_neighbour_of_what_may_change_may_not(claimed, name, value):
     assert f"  {name.replace('__', '.')}: " in refused(claimed, config(**{name: value}))
 

@@ -1,0 +1,364 @@
+"""How far a generator's samples are from the data, by name and with the whole protocol beside every number.
+
+A result is logged as `<metric><samples>_<reference split>_<features>`, such as `fid5k_train_digits`: numbers compare
+only where all of that is equal, and the record that goes with it (`Evaluator.protocol`) says the rest.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from jaxgan.data import Dataset, cache
+from jaxgan.data.toy import MIXTURES
+from jaxgan.errors import ConfigError, DataError
+from jaxgan.metrics.features import Features, extract, load_features
+from jaxgan.metrics.frechet import frechet_distance, frechet_distance_from_features, mean_and_covariance
+from jaxgan.metrics.inception_score import inception_score
+from jaxgan.metrics.kid import kid
+from jaxgan.metrics.modes import label_histogram, mode_coverage
+from jaxgan.metrics.neighbours import density_coverage, precision_recall
+from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
+
+PAIRS = 10_000  # of each kind at most, for what compares all pairs, as their papers do, or sorts
+_sliced = jax.jit(sliced_wasserstein_distance)
+DIRECTIONS_KEY = 0  # of the sliced distance: one set of directions, so that its values compare
+OF_A_SET = {"mnist5k": "digits", "mnist": "digits", "fashion_mnist": "garments"}
+
+
+class Extracted(NamedTuple):
+    """What a network sees in a set of examples."""
+
+    features: np.ndarray  # [N, D]
+    logits: np.ndarray | None  # [N, K]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The real side: features where they are at hand, or a mean and covariance from a file."""
+
+    examples: Extracted | None
+    name: str  # of the split or the file, as it stands in a result's name
+    size: int  # examples; 0 where a file does not say
+    digest: str  # sha256 of what it was made from
+    given: tuple[np.ndarray, np.ndarray] | None = None  # statistics from a file
+
+    @functools.cached_property
+    def for_pairs(self) -> np.ndarray:
+        """The features of all examples, or of so many that all pairs of them can be looked at."""
+        return _some(self.examples.features)
+
+    @functools.cached_property
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [D] and covariance [D, D], float64."""
+        return self.given or mean_and_covariance(self.examples.features)
+
+
+class Metric(NamedTuple):
+    """A kind of measurement; one may give several numbers."""
+
+    measure: Callable[..., dict[str, float]]  # (reference, fake, mixture) -> values
+    lower_is_better: dict[str, bool]  # of its numbers, by name
+    needs: tuple[str, ...] = ()  # of "logits", "examples" (of the reference), "mixture"
+
+
+def _fid(reference, fake, mixture):
+    size, few = fake.features.shape[1], reference.size + len(fake.features)
+    if reference.examples is not None and few <= size:  # singular covariances, for which there is an exact form
+        return {"fid": frechet_distance_from_features(reference.examples.features, fake.features)}
+    return {"fid": frechet_distance(*reference.statistics, *mean_and_covariance(fake.features))}
+
+
+def _is(reference, fake, mixture):
+    score = inception_score(fake.logits, splits=min(10, max(1, len(fake.logits) // 100)))
+    return {"is": score.mean}
+
+
+def _swd(reference, fake, mixture):
+    n = min(PAIRS, len(reference.examples.features), len(fake.features))
+    real, fake = _some(reference.examples.features, n), _some(fake.features, n)
+    return {"swd": float(_sliced(real, fake, jax.random.key(DIRECTIONS_KEY)))}
+
+
+def _modes(reference, fake, mixture):
+    found = mode_coverage(fake.features, mixture.centres(), mixture.std)
+    return {"modes": float(found.modes), "high_quality": found.high_quality}
+
+
+def _precision_recall(reference, fake, mixture):
+    return precision_recall(reference.for_pairs, _some(fake.features))._asdict()
+
+
+def _density_coverage(reference, fake, mixture):
+    return density_coverage(reference.for_pairs, _some(fake.features))._asdict()
+
+
+def _kid(reference, fake, mixture):
+    return {"kid": kid(reference.for_pairs, _some(fake.features)).mean}
+
+
+def _some(features, most=None):
+    most = most or PAIRS
+    if len(features) <= most:
+        return features
+    return features[np.sort(np.random.default_rng(0).choice(len(features), most, replace=False))]
+
+
+METRICS: dict[str, Metric] = {
+    "fid": Metric(_fid, {"fid": True}),
+    "kid": Metric(_kid, {"kid": True}, ("examples",)),
+    "is": Metric(_is, {"is": False}, ("logits",)),
+    "precision_recall": Metric(_precision_recall, {"precision": False, "recall": False}, ("examples",)),
+    "density_coverage": Metric(_density_coverage, {"density": False, "coverage": False}, ("examples",)),
+    "swd": Metric(_swd, {"swd": True}, ("examples",)),
+    "modes": Metric(_modes, {"modes": False, "high_quality": False}, ("mixture",)),
+}
+
+
+class Evaluator:
+    """Measures samples against one reference with one feature network.
+
+    Args:
+        features: see `jaxgan.metrics.features.load_features`.
+        reference: the real side.
+        metrics: names of `METRICS`; none: all that the features and the reference allow.
+        mixture: of points in the plane, for "modes".
+
+    Raises:
+        ConfigError: an unknown metric, or one that these features or this reference cannot give.
+    """
+
+    def __init__(self, features: Features, reference: Reference, metrics: Sequence[str] = (), mixture: Any = None):
+        self._features, self._reference, self._mixture = features, reference, mixture
+        unknown = sorted(set(metrics) - set(METRICS))
+        if unknown:
+            raise ConfigError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+        lacking = {name: self._lacks(name) for name in metrics}
+        for name, what in lacking.items():
+            if what:
+                raise ConfigError(f"the metric {name!r} needs {what}, which {features.name} on this data does not give")
+        self.metrics = tuple(metrics) or tuple(name for name in METRICS if not self._lacks(name))
+
+    def measure(self, samples: np.ndarray) -> dict[str, float]:
+        """All metrics by the name they are logged under, of pictures uint8 [N, H, W, C] or points float32 [N, D]."""
+        return self.named(self.measure_features(self.extract(samples)), len(samples))
+
+    def measure_features(self, fake: Extracted) -> dict[str, float]:
+        """All metrics by their short names, of samples whose features are at hand."""
+        values = {}
+        for name in self.metrics:
+            values |= METRICS[name].measure(self._reference, fake, self._mixture)
+        return {short: float(value) for short, value in values.items()}
+
+    def named(self, values: dict[str, float], samples: int) -> dict[str, float]:
+        """Numbers by the name that they are logged under."""
+        return {self.name(short, samples): value for short, value in values.items()}
+
+    def extract(self, samples: np.ndarray) -> Extracted:
+        """What the network sees in samples."""
+        return extract_set(self._features, samples)
+
+    def floor(self, seed: int = 0) -> dict[str, float]:
+        """One random half of the reference against the other, by short names: what equal distributions give.
+
+        Empty where the reference is a file of statistics.
+        """
+        examples = self._reference.examples
+        if examples is None:
+            return {}
+        halves = np.array_split(np.random.default_rng(seed).permutation(len(examples.features)), 2)
+        real, fake = (
+            Extracted(examples.features[half], None if examples.logits is None else examples.logits[half])
+            for half in halves
+        )
+        reference = dataclasses.replace(self._reference, examples=real, size=len(real.features))
+        return Evaluator(self._features, reference, self.metrics, self._mixture).measure_features(fake)
+
+    def histogram(self, fake: Extracted) -> dict[str, int]:
+        """How many samples the network takes for each of its classes; empty where it knows none."""
+        names = self._features.class_names
+        if not names:
+            return {}
+        counts = label_histogram(np.argmax(fake.logits, axis=1), len(names))
+        return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+    @property
+    def reference_size(self) -> int:
+        """Real examples; 0 where the reference is a file of statistics that does not say."""
+        return self._reference.size
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The short names of what is measured: one metric may give several."""
+        return tuple(number for metric in self.metrics for number in METRICS[metric].lower_is_better)
+
+    def name(self, short: str, samples: int) -> str:
+        """`fid`, 5000 -> `fid5k_train_digits`."""
+        return f"{short}{count_text(samples)}_{self._reference.name}_{self._features.name}"
+
+    def protocol(self, samples: int) -> dict[str, Any]:
+        """What a number depends on beside the samples."""
+        f, r = self._features, self._reference
+        return {
+            "samples": samples,
+            "pairs_at_most": PAIRS,
+            "reference": {"name": r.name, "size": r.size, "sha256": r.digest},
+            "features": {"name": f.name, "size": f.size, "sha256": f.weights_sha256},
+            "resize": f.resize,
+            "dtype": f.dtype,
+        }
+
+    def _lacks(self, metric: str) -> str:
+        needs = METRICS[metric].needs
+        if "mixture" in needs and self._mixture is None:
+            return "points of a mixture whose modes are known"
+        if "logits" in needs and not self._features.class_names:
+            return "a network with classes"
+        if "examples" in needs and self._reference.examples is None:
+            return "the real examples' features, and not their statistics alone,"
+        return ""
+
+
+def lower_is_better(short: str) -> bool:
+    """Whether a number by this name (`fid`, `recall`, ...) is better where it is lower.
+
+    Raises:
+        ConfigError: no metric gives such a number.
+    """
+    known = {name: lower for metric in METRICS.values() for name, lower in metric.lower_is_better.items()}
+    if short not in known:
+        raise ConfigError(f"unknown metric {short!r}; known: {', '.join(known)}")
+    return known[short]
+
+
+def choose_features(name: str, data_name: str, shape: Sequence[int]) -> str:
+    """The features to measure a data set with: those named, or for "auto" a network made for it, or the raw numbers."""
+    if name != "auto":
+        return name
+    own = OF_A_SET.get(data_name, "raw")
+    return own if tuple(shape) == (28, 28, 1) else "raw"
+
+
+def default_metrics(features: str, data_name: str) -> tuple[str, ...]:
+    """What is measured while training unless something else is asked for; the first keeps the best checkpoint."""
+    if data_name in MIXTURES:
+        return ("swd", "modes")
+    return ("swd",) if features == "raw" else ("fid", "precision_recall")
+
+
+def extract_set(features: Features, examples: np.ndarray) -> Extracted:
+    """The features of pictures uint8 [N, H, W, C], or of points, which are their own."""
+    if examples.ndim == 2:
+        return Extracted(np.asarray(examples, np.float32), None)
+    out = extract(features, examples)
+    return Extracted(out["features"], out.get("logits"))
+
+
+def make_reference(features: Features, examples: np.ndarray, split: str, keep_in: Path | None = None) -> Reference:
+    """The reference of real examples; its features are kept on disk under a hash of all that they depend on.
+
+    Args:
+        features: the network.
+        examples: pictures uint8 [N, H, W, C], or points.
+        split: their name.
+        keep_in: a folder for features that are expensive; None: compute them each time.
+    """
+    what = json.dumps([features.name, features.weights_sha256, features.resize, features.dtype, examples.shape])
+    digest = hashlib.sha256(what.encode() + hashlib.sha256(np.ascontiguousarray(examples)).digest()).hexdigest()
+    found = _kept(keep_in / f"{digest}.npz", features, examples) if keep_in else extract_set(features, examples)
+    return Reference(found, plain_name(split), len(examples), digest)
+
+
+def _kept(file: Path, features: Features, examples: np.ndarray) -> Extracted:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return Extracted(stored["features"], stored["logits"] if "logits" in stored else None)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # NumPy raises anything for a damaged file
+        logging.warning("measuring the reference again, because %s cannot be read: %s", file, error)
+    found = extract_set(features, examples)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with cache.written_whole(file) as part:
+            np.savez(part, **{name: value for name, value in found._asdict().items() if value is not None})
+    except OSError as error:
+        logging.warning("the reference's features cannot be kept in %s: %s", file.parent, error)
+    return found
+
+
+def read_statistics(file: str) -> Reference:
+    """A reference from a file of statistics: TTUR's (mu, sigma), or ADM's, which has mu_s and sigma_s beside these.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            mean, covariance = (np.asarray(stored[name], np.float64) for name in ("mu", "sigma"))
+    except FileNotFoundError:
+        raise DataError(f"there is no file of statistics {file}")
+    except Exception as error:  # NumPy raises anything for a damaged file
+        raise DataError(f"{file} holds no statistics (mu [D] and sigma [D, D] in an .npz): {error}")
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise DataError(f"{file} holds mu {mean.shape} and sigma {covariance.shape}; [D] and [D, D] are needed")
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return Reference(None, plain_name(Path(file).stem), 0, digest, (mean, covariance))
+
+
+def count_text(n: int) -> str:
+    """5000 -> "5k", 2500 -> "2500"."""
+    return f"{n // 1000}k" if n % 1000 == 0 and n else str(n)
+
+
+def plain_name(split: str) -> str:
+    """A split or file as it can stand in a metric's name: "train[:80%]" -> "train80"."""
+    return re.sub(r"[^a-zA-Z0-9]", "", split)
+
+
+def make_evaluator(
+    dataset: Dataset,
+    *,
+    features: str = "auto",
+    metrics: Sequence[str] = (),
+    weights: str = "",
+    resize: str = "",
+    split: str = "train",
+    limit: int = 0,
+    keep_in: Path | None = None,
+    statistics: str = "",
+) -> Evaluator:
+    """An evaluator against a data set.
+
+    Args:
+        dataset: the real examples.
+        features: a name of `load_features`, or "auto" for the network made for this data set, else the raw numbers.
+        metrics: names of `METRICS`; none: all that there is.
+        weights: the file of the network's weights, where it has none of its own.
+        resize: how pictures are resized for the network; its own way if empty.
+        split: what the reference is called.
+        limit: take at most so many real examples, drawn once; 0: all.
+        keep_in: see `make_reference`.
+        statistics: a file that takes the place of the real examples, see `read_statistics`.
+
+    Raises:
+        ConfigError, DataError: see `load_features`, `read_statistics` and `Evaluator`.
+    """
+    real = dataset.arrays["real"]
+    network = load_features(
+        choose_features(features, dataset.name, real.shape[1:]), weights=weights or None, resize=resize or None
+    )
+    mixture = MIXTURES.get(dataset.name)
+    if statistics:
+        return Evaluator(network, read_statistics(statistics), metrics, mixture)
+    if limit and limit < len(real):
+        real = real[np.sort(np.random.default_rng(0).choice(len(real), limit, replace=False))]
+    return Evaluator(network, make_reference(network, real, split, keep_in), metrics, mixture)

@@ -1,0 +1,164 @@
+"""Numbers with their protocol: names, references, floors, and what cannot be measured."""
+
+import hashlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan import evaluation
+from jaxgan.data import Dataset
+from jaxgan.data.toy import MIXTURES
+from jaxgan.data.toy import load as load_toy
+from jaxgan.errors import ConfigError, DataError
+from jaxgan.evaluation import Evaluator, Extracted, Reference, lower_is_better, make_evaluator, make_reference
+from jaxgan.metrics.features import Features
+from jaxgan.metrics.frechet import frechet_distance_from_features, mean_and_covariance
+
+RNG = np.random.default_rng(0)
+
+
+def seen(pictures):
+    """Two means and three "classes" by brightness."""
+    x = jnp.asarray(pictures, jnp.float32).reshape(len(pictures), -1) / 255.0
+    features = jnp.stack([x.mean(1), x[:, ::2].mean(1), x.std(1)], axis=1)
+    return {"features": features, "logits": -50.0 * jnp.abs(x.mean(1, keepdims=True) - jnp.array([0.2, 0.5, 0.8]))}
+
+
+EYE = Features("eye", 3, "ab" * 32, "none", "float32", seen, ("dark", "grey", "bright"))
+
+
+def pictures(n, low=0, high=256, seed=0):
+    rng = np.random.default_rng(seed)
+    base = rng.integers(low, high, (n, 1, 1, 1))
+    return np.clip(base + rng.integers(-20, 21, (n, 4, 4, 1)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    return Evaluator(EYE, make_reference(EYE, pictures(300), "train[:80%]"))
+
+
+def test_everything_that_can_be_measured_is_and_says_under_which_protocol(evaluator):
+    assert evaluator.metrics == ("fid", "kid", "is", "precision_recall", "density_coverage", "swd")
+    values = evaluator.measure(pictures(200, seed=1))
+    assert set(values) == {f"{n}200_train80_eye" for n in evaluator.numbers}
+    assert set(evaluator.numbers) == {"fid", "kid", "is", "precision", "recall", "density", "coverage", "swd"}
+    protocol = evaluator.protocol(200)
+    assert protocol["samples"] == 200 and protocol["reference"]["size"] == 300
+    assert protocol["features"] == {"name": "eye", "size": 3, "sha256": "ab" * 32}
+    assert len(protocol["reference"]["sha256"]) == 64
+
+
+def test_samples_like_the_data_are_at_the_floor_and_others_are_not(evaluator):
+    lowest = evaluator.floor()
+    like = evaluator.measure_features(evaluator.extract(pictures(200, seed=1)))
+    dark = evaluator.measure_features(evaluator.extract(pictures(200, high=60, seed=1)))
+    for name in evaluator.numbers:
+        worse = dark[name] > like[name] if lower_is_better(name) else dark[name] < like[name]
+        assert worse or name in ("precision", "density"), name  # dark pictures are real ones too
+    assert dark["fid"] > 20 * lowest["fid"] and like["fid"] < 5 * lowest["fid"]
+    assert evaluator.floor() == lowest  # the same halves every time
+
+
+def test_the_distance_is_that_of_the_features(evaluator):
+    fake = pictures(150, seed=2)
+    features = [np.asarray(seen(x)["features"]) for x in (pictures(300), fake)]
+    expected = frechet_distance_from_features(*features)
+    assert evaluator.measure(fake)["fid150_train80_eye"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_histogram_counts_the_classes(evaluator):
+    fake = np.concatenate([pictures(7, 40, 60), pictures(5, 120, 130), pictures(3, 200, 220)])
+    assert evaluator.histogram(evaluator.extract(fake)) == {"dark": 7, "grey": 5, "bright": 3}
+
+
+def test_the_reference_s_features_are_kept_under_all_that_they_depend_on(tmp_path):
+    real = pictures(20)
+
+    def is_new(features=EYE, examples=real):
+        before = set(tmp_path.iterdir())
+        make_reference(features, examples, "train", tmp_path)
+        return len(set(tmp_path.iterdir()) - before) == 1
+
+    assert is_new() and not is_new()
+    for other in ({"resize": "tf1"}, {"weights_sha256": "cd" * 32}, {"dtype": "bfloat16"}, {"name": "ear"}):
+        assert is_new(EYE._replace(**other)) and not is_new(EYE._replace(**other))
+    assert is_new(examples=255 - real)
+    kept = sorted(tmp_path.iterdir())
+    kept[0].write_bytes(b"damaged")
+    before = make_reference(EYE, real, "train").examples
+    for _ in range(2):
+        np.testing.assert_array_equal(make_reference(EYE, real, "train", tmp_path).examples.features, before.features)
+    assert sorted(tmp_path.iterdir()) == kept
+
+
+def test_statistics_from_a_file(tmp_path):
+    mean, covariance = mean_and_covariance(RNG.normal(size=(50, 3)))
+    np.savez(tmp_path / "cifar-10.npz", mu=mean, sigma=covariance)
+    reference = evaluation.read_statistics(str(tmp_path / "cifar-10.npz"))
+    by_file = Evaluator(EYE, reference)
+    assert by_file.metrics == ("fid", "is") and by_file.floor() == {}
+    assert reference.digest == hashlib.sha256((tmp_path / "cifar-10.npz").read_bytes()).hexdigest()
+    fake = pictures(60)
+    expected = evaluation.frechet_distance(mean, covariance, *mean_and_covariance(seen(fake)["features"]))
+    assert by_file.measure(fake)["fid60_cifar10_eye"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ConfigError, match=r"kid.*real examples' features"):
+        Evaluator(EYE, reference, ["kid"])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other", "shapes"])
+def test_files_that_hold_no_statistics(damage, tmp_path):
+    file = tmp_path / "s.npz"
+    np.savez(file, **{"other": {"x": np.zeros(2)}, "shapes": {"mu": np.zeros(3), "sigma": np.eye(2)}}.get(damage, {}))
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:10])
+    elif damage == "missing":
+        file.unlink()
+    with pytest.raises(DataError, match=r"s\.npz"):
+        evaluation.read_statistics(str(file))
+
+
+def test_points_are_their_own_features_and_their_modes_are_counted():
+    ring = load_toy("ring", n=2000)
+    measured = make_evaluator(ring, metrics=("swd", "modes"))
+    real = ring.arrays["real"]
+    values = measured.measure(load_toy("ring", n=500, seed=1).arrays["real"])
+    assert values["modes500_train_raw"] == 8.0 and values["high_quality500_train_raw"] > 0.95
+    right = real[real[:, 0] > 0.5]
+    assert measured.measure(right[:500])["modes500_train_raw"] == 3.0
+    assert measured.measure(right[:500])["swd500_train_raw"] > 5 * values["swd500_train_raw"]
+    with pytest.raises(ConfigError, match="'is' needs a network with classes"):
+        make_evaluator(ring, metrics=("is",))
+    with pytest.raises(ConfigError, match="'modes' needs points of a mixture"):
+        make_evaluator(Dataset("heap", ring.arrays, ()), metrics=("modes",))
+    assert set(MIXTURES) == {"ring", "grid"}
+
+
+def test_the_limit_takes_some_of_the_real_examples():
+    data = load_toy("grid", n=500)
+    assert make_evaluator(data, limit=100).reference_size == 100
+    assert make_evaluator(data, limit=900).reference_size == make_evaluator(data).reference_size == 500
+
+
+def test_unknown_names_list_the_known(evaluator):
+    with pytest.raises(ConfigError, match="unknown metric fit; known: fid, kid"):
+        Evaluator(EYE, Reference(Extracted(np.zeros((3, 3)), None), "train", 3, ""), ["fit"])
+    with pytest.raises(ConfigError, match="unknown metric 'fit'; known: fid"):
+        lower_is_better("fit")
+
+
+@pytest.mark.parametrize("n, text", [(5000, "5k"), (1000, "1k"), (2500, "2500"), (16, "16"), (0, "0")])
+def test_numbers_in_names(n, text):
+    assert evaluation.count_text(n) == text
+
+
+def test_what_is_measured_unless_asked():
+    assert evaluation.choose_features("auto", "mnist5k", (28, 28, 1)) == "digits"
+    assert evaluation.choose_features("auto", "fashion_mnist", (28, 28, 1)) == "garments"
+    assert evaluation.choose_features("auto", "mnist5k", (32, 32, 1)) == "raw"
+    assert evaluation.choose_features("auto", "ring", (2,)) == "raw"
+    assert evaluation.choose_features("inception", "ring", (2,)) == "inception"
+    assert evaluation.default_metrics("digits", "mnist5k")[0] == "fid"
+    assert evaluation.default_metrics("raw", "cifar10") == ("swd",)
+    assert evaluation.default_metrics("raw", "ring") == ("swd", "modes")
