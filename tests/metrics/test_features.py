@@ -107,7 +107,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     "arguments, words",
     [
         ({"name": "vgg"}, NAMES),
-        ({"name": "inception", "resize": "bicubic"}, CONVENTIONS),
+        ({"name": "inception", "resize": "bicubic"}, tuple(CONVENTIONS)),
         ({"name": "raw", "resize": "tf1"}, ("raw", "tf1")),
         ({"name": "digits", "weights": "file.npz"}, ("digits", "file.npz")),
     ],
