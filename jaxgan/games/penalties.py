@@ -85,10 +85,10 @@ def _dragan(view, **options):
 
 def _zcr(penalty, on_critic: bool):
     def term(view, radius):
-        def critic(x):
-            return view.critic(losses.pack(x, view.packing))
+        def shown(z):
+            return losses.pack(view.generator(z), view.packing)
 
-        functions = (critic, view.generator) if on_critic else (view.generator,)
+        functions = (view.critic, shown) if on_critic else (view.generator,)
         return penalty(*functions, view.latents(view.keys(0)), lambda z: augment.noise(view.keys(1), z, radius))
 
     return term

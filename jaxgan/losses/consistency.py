@@ -129,7 +129,8 @@ def zcr_discriminator_penalty(critic: Function, generator: Function, z: ArrayLik
         weight 20, radius 0.05.
     """
     z = jnp.asarray(z)
-    logits = require_own(critic(generator(z)), z, "the critic of the generator's samples")
+    fake = generator(z)
+    logits = require_own(critic(fake), fake, "the critic")
     return example_mean(consistency_penalty(logits, critic(generator(augment(z)))))
 
 
