@@ -71,8 +71,9 @@ class Metric(NamedTuple):
 
 
 def _fid(reference, fake, mixture):
-    size, few = fake.features.shape[1], reference.size + len(fake.features)
-    if reference.examples is not None and few <= size:  # singular covariances, for which there is an exact form
+    # With no more examples than features a covariance is singular, and there is an exact form; else the reference's
+    # statistics are computed once.
+    if reference.examples is not None and min(reference.size, len(fake.features)) <= fake.features.shape[1]:
         return {"fid": frechet_distance_from_features(reference.examples.features, fake.features)}
     return {"fid": frechet_distance(*reference.statistics, *mean_and_covariance(fake.features))}
 
