@@ -182,7 +182,7 @@ def table(columns: dict[str, dict], evaluator: Evaluator) -> str:
 
 def _measured(evaluator: Evaluator, fake: Extracted, lowest: dict[str, float]) -> dict[str, Any]:
     values = evaluator.named(evaluator.measure_features(fake), len(fake.features))
-    half = evaluator.reference_size - evaluator.reference_size // 2
+    half = evaluator.reference_size // 2  # the part that stands for the samples, see Evaluator.floor
     entry = {"values": values, "floor": evaluator.named(lowest, half), "time": round(time.time())}
     labels = evaluator.histogram(fake)
     return {**entry, "labels": labels} if labels else entry
