@@ -112,10 +112,11 @@ def evaluate(
         trained = load_trained(workdir, checkpoint)
         names, _ = runs.get(int(trained.state.step), ([], None))
         runs[int(trained.state.step)] = ([*names, checkpoint], trained)
-    evaluator = _make_evaluator(next(iter(runs.values()))[1].config, **protocol)
+    _, any_of_them = next(iter(runs.values()))
+    evaluator, generator = _make_evaluator(any_of_them.config, **protocol), Generator(any_of_them.game)
     lowest, columns = evaluator.floor(), {}
     for step, (names, trained) in runs.items():
-        samples = _draw(Generator(trained.game), trained.state, jax.random.key(seed), num_samples, ema)
+        samples = _draw(generator, trained.state, jax.random.key(seed), num_samples, ema)
         fake = evaluator.extract(as_measured(samples))
         entry = {"step": step, "ema": ema, "seed": seed, **evaluator.protocol(num_samples)}
         entry |= _measured(evaluator, fake, lowest)
