@@ -16,11 +16,12 @@ def base(experiment: str) -> ConfigDict:
     c.batch_size = 64  # examples in one discriminator step, over all devices
     c.d_steps = 1  # discriminator steps per generator step (n_critic)
     c.share_fake = True  # one generator pass serves the D and the G step; only where d_steps is 1
+    c.simultaneous = False  # the generator answers the discriminator as it was before its step; only where d_steps is 1
     c.parallel = "pmap"  # over all local devices; "jit" uses one
     c.steps_per_call = 0  # updates in one call of the compiled program; 0: 1 on a CPU, 20 elsewhere
 
     c.data = ConfigDict()
-    c.data.name = "mnist5k"  # mnist5k, mnist, fashion_mnist, cifar10, folder, ring, grid, or any image set of TFDS
+    c.data.name = "mnist5k"  # a name of jaxgan.data.OWN, or any set of pictures in TFDS
     c.data.split = "train"
     c.data.image_size = 0  # crop to a square and resize to this; 0 leaves pictures as they are
     c.data.channels = 0  # 1 or 3; 0 leaves them as they are
@@ -78,7 +79,7 @@ def base(experiment: str) -> ConfigDict:
     c.eval = ConfigDict()  # the averaged generator's samples are measured, and a checkpoint is saved with the result
     c.eval.every = "5 epochs"  # 0 epochs: never, and no checkpoint is the best one
     c.eval.samples = 1000
-    c.eval.metrics = ()  # of fid, kid, is, precision_recall, density_coverage, swd, modes; empty: a quick choice
+    c.eval.metrics = ()  # of jaxgan.evaluation.METRICS (fid, kid, precision_recall, ...); empty: a quick choice
     c.eval.best = ""  # the number whose best checkpoint is kept (fid, recall, ...); empty: the first one's
     c.eval.features = "auto"  # digits, garments, inception, raw; auto: what was made for the data set, else raw
     c.eval.weights = ""  # the file of Inception's weights

@@ -3,6 +3,8 @@
 import logging as std_logging
 import pathlib
 import sys
+import time
+from collections.abc import Callable
 
 from absl import logging
 
@@ -20,6 +22,23 @@ def set_up_logging() -> None:
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     sys.unraisablehook = _unraisable
+
+
+def progress_of(what: str, every: float = 10.0) -> Callable[[int, int], None]:
+    """`(done, total) -> None`, which tells how far a long piece of work is, its rate and the time left.
+
+    Says nothing of what is done within `every` seconds, and no more often afterwards.
+    """
+    begun = told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= every:
+            told, rate = now, done / (now - begun)
+            logging.info("%d of %d %s, %.0f a second, %.0f s left", done, total, what, rate, (total - done) / rate)
+
+    return tell
 
 
 def _wanted(record: std_logging.LogRecord) -> bool:

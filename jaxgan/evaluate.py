@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan import build, data, pictures
 from jaxgan.album import draw_samples
 from jaxgan.checkpoint import Checkpoints
+from jaxgan.console import progress_of
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import CheckpointError, ConfigError, DataError
 from jaxgan.evaluation import Evaluator, Extracted, count_text, make_evaluator
@@ -229,11 +229,9 @@ def sample(workdir: str, num_samples: int, seed: int = 0) -> tuple[pathlib.Path,
 def _draw(
     generator: Generator, state: TrainState, key: jax.Array, n: int, ema: bool = True, part: int = 4096
 ) -> np.ndarray:
-    """Samples in parts, with a line about progress, rate and time left between them."""
-    begun, parts = time.monotonic(), []
+    """Samples in parts, so that progress can be told."""
+    tell, parts = progress_of("samples"), []
     for first in range(0, n, part):
         parts.append(generator.samples(state, key, min(part, n - first), ema=ema, first=first))
-        done = min(first + part, n)
-        rate = done / (time.monotonic() - begun)
-        logging.info("%d of %d samples, %.0f a second, %.0f s left", done, n, rate, (n - done) / rate)
+        tell(min(first + part, n), n)
     return np.concatenate(parts)

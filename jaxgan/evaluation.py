@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,21 +18,37 @@ import jax
 import numpy as np
 from absl import logging
 
+from jaxgan.console import progress_of
 from jaxgan.data import Dataset, cache
 from jaxgan.data.toy import MIXTURES
 from jaxgan.errors import ConfigError, DataError
 from jaxgan.metrics.features import Features, extract, load_features
-from jaxgan.metrics.frechet import frechet_distance, frechet_distance_from_features, mean_and_covariance
+from jaxgan.metrics.frechet import (
+    frechet_distance,
+    frechet_distance_from_features,
+    frechet_distance_infinity,
+    mean_and_covariance,
+)
 from jaxgan.metrics.inception_score import inception_score
 from jaxgan.metrics.kid import kid
-from jaxgan.metrics.modes import label_histogram, mode_coverage
+from jaxgan.metrics.modes import label_histogram, labelled_modes, mode_coverage
 from jaxgan.metrics.neighbours import density_coverage, precision_recall
+from jaxgan.metrics.prd import prd
 from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
 
 PAIRS = 10_000  # of each kind at most, for what compares all pairs, as their papers do, or sorts
 _sliced = jax.jit(sliced_wasserstein_distance)
 DIRECTIONS_KEY = 0  # of the sliced distance: one set of directions, so that its values compare
-OF_A_SET = {"mnist5k": "digits", "mnist": "digits", "fashion_mnist": "garments"}
+# The network made for a data set, and the channels that it wants.
+OF_A_SET = {
+    "mnist5k": ("digits", 1),
+    "mnist": ("digits", 1),
+    "fashion_mnist": ("garments", 1),
+    "stacked_mnist5k": ("stacked_digits", 3),
+    "stacked_mnist": ("stacked_digits", 3),
+}
+MADE_FOR_A_SET = {features for features, _ in OF_A_SET.values()}
+MOST_LABELS = 100  # in a histogram that a person reads
 
 
 class Extracted(NamedTuple):
@@ -63,11 +80,12 @@ class Reference:
 
 
 class Metric(NamedTuple):
-    """A kind of measurement; one may give several numbers."""
+    """A kind of measurement; one may give several numbers. One that takes long is measured only if it is asked for."""
 
     measure: Callable[..., dict[str, float]]  # (reference, fake, mixture) -> values
     lower_is_better: dict[str, bool]  # of its numbers, by name
-    needs: tuple[str, ...] = ()  # of "logits", "examples" (of the reference), "mixture"
+    needs: tuple[str, ...] = ()  # of "logits", "examples" (of the reference), "mixture", "classes" (of the data)
+    unasked: bool = True
 
 
 def _fid(reference, fake, mixture):
@@ -76,6 +94,18 @@ def _fid(reference, fake, mixture):
     if reference.examples is not None and min(reference.size, len(fake.features)) <= fake.features.shape[1]:
         return {"fid": frechet_distance_from_features(reference.examples.features, fake.features)}
     return {"fid": frechet_distance(*reference.statistics, *mean_and_covariance(fake.features))}
+
+
+def _fid_infinity(reference, fake, mixture):
+    size = len(fake.features)
+    found = frechet_distance_infinity(reference.examples.features, fake.features, smallest=max(2, size // 10))
+    return {"fid_infinity": found.value}
+
+
+def _prd(reference, fake, mixture):
+    n = min(PAIRS, len(reference.examples.features), len(fake.features))
+    curve = prd(_some(reference.examples.features, n), _some(fake.features, n))
+    return {"f8": curve.f8, "f_one_eighth": curve.f_one_eighth}
 
 
 def _is(reference, fake, mixture):
@@ -91,7 +121,14 @@ def _swd(reference, fake, mixture):
 
 def _modes(reference, fake, mixture):
     found = mode_coverage(fake.features, mixture.centres(), mixture.std)
-    return {"modes": float(found.modes), "high_quality": found.high_quality}
+    # Of the good points, as PacGAN's table has it; where there are none, as bad as it gets.
+    kl = found.reverse_kl_good if found.modes else math.log(len(mixture.centres()))
+    return {"modes": float(found.modes), "reverse_kl": kl, "high_quality": found.high_quality}
+
+
+def _labelled_modes(reference, fake, mixture):
+    found = labelled_modes(np.argmax(fake.logits, axis=1), fake.logits.shape[1])
+    return {"modes": float(found.modes), "reverse_kl": found.reverse_kl}
 
 
 def _precision_recall(reference, fake, mixture):
@@ -115,12 +152,15 @@ def _some(features, most=None):
 
 METRICS: dict[str, Metric] = {
     "fid": Metric(_fid, {"fid": True}),
+    "fid_infinity": Metric(_fid_infinity, {"fid_infinity": True}, ("examples",), unasked=False),
     "kid": Metric(_kid, {"kid": True}, ("examples",)),
     "is": Metric(_is, {"is": False}, ("logits",)),
     "precision_recall": Metric(_precision_recall, {"precision": False, "recall": False}, ("examples",)),
     "density_coverage": Metric(_density_coverage, {"density": False, "coverage": False}, ("examples",)),
+    "prd": Metric(_prd, {"f8": False, "f_one_eighth": False}, ("examples",), unasked=False),
     "swd": Metric(_swd, {"swd": True}, ("examples",)),
-    "modes": Metric(_modes, {"modes": False, "high_quality": False}, ("mixture",)),
+    "modes": Metric(_modes, {"modes": False, "reverse_kl": True, "high_quality": False}, ("mixture",)),
+    "labelled_modes": Metric(_labelled_modes, {"modes": False, "reverse_kl": True}, ("classes",)),
 }
 
 
@@ -130,7 +170,7 @@ class Evaluator:
     Args:
         features: see `jaxgan.metrics.features.load_features`.
         reference: the real side.
-        metrics: names of `METRICS`; none: all that the features and the reference allow.
+        metrics: names of `METRICS`; none: all that the features and the reference allow, but for the slow ones.
         mixture: of points in the plane, for "modes".
 
     Raises:
@@ -146,7 +186,9 @@ class Evaluator:
         for name, what in lacking.items():
             if what:
                 raise ConfigError(f"the metric {name!r} needs {what}, which {features.name} on this data does not give")
-        self.metrics = tuple(metrics) or tuple(name for name in METRICS if not self._lacks(name))
+        self.metrics = tuple(metrics) or tuple(
+            name for name, metric in METRICS.items() if metric.unasked and not self._lacks(name)
+        )
 
     def measure(self, samples: np.ndarray) -> dict[str, float]:
         """All metrics by the name they are logged under, of pictures uint8 [N, H, W, C] or points float32 [N, D]."""
@@ -184,9 +226,9 @@ class Evaluator:
         return Evaluator(self._features, reference, self.metrics, self._mixture).measure_features(fake)
 
     def histogram(self, fake: Extracted) -> dict[str, int]:
-        """How many samples the network takes for each of its classes; empty where it knows none."""
+        """How many samples the network takes for each of its classes; empty where it knows none, or very many."""
         names = self._features.class_names
-        if not names:
+        if not 0 < len(names) <= MOST_LABELS:
             return {}
         counts = label_histogram(np.argmax(fake.logits, axis=1), len(names))
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
@@ -221,6 +263,8 @@ class Evaluator:
         needs = METRICS[metric].needs
         if "mixture" in needs and self._mixture is None:
             return "points of a mixture whose modes are known"
+        if "classes" in needs and self._features.name not in MADE_FOR_A_SET:
+            return "a network that knows the data's classes"
         if "logits" in needs and not self._features.class_names:
             return "a network with classes"
         if "examples" in needs and self._reference.examples is None:
@@ -244,14 +288,16 @@ def choose_features(name: str, data_name: str, shape: Sequence[int]) -> str:
     """The features to measure a data set with: those named, or for "auto" a network made for it, or the raw numbers."""
     if name != "auto":
         return name
-    own = OF_A_SET.get(data_name, "raw")
-    return own if tuple(shape) == (28, 28, 1) else "raw"
+    own, channels = OF_A_SET.get(data_name, ("raw", 0))
+    return own if tuple(shape) == (28, 28, channels) else "raw"
 
 
 def default_metrics(features: str, data_name: str) -> tuple[str, ...]:
     """What is measured while training unless something else is asked for; the first keeps the best checkpoint."""
     if data_name in MIXTURES:
         return ("swd", "modes")
+    if features == "stacked_digits":
+        return ("labelled_modes", "fid")
     return ("swd",) if features == "raw" else ("fid", "precision_recall")
 
 
@@ -259,7 +305,7 @@ def extract_set(features: Features, examples: np.ndarray) -> Extracted:
     """The features of pictures uint8 [N, H, W, C], or of points, which are their own."""
     if examples.ndim == 2:
         return Extracted(np.asarray(examples, np.float32), None)
-    out = extract(features, examples)
+    out = extract(features, examples, progress=progress_of(f"pictures seen by {features.name}"))
     return Extracted(out["features"], out.get("logits"))
 
 

@@ -1,38 +1,54 @@
-"""Draws samples from a state."""
+"""Draws samples from a state, on all local devices."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan.games import Game
 from jaxgan.state import TrainState
 
 PyTree = Any
-_MOST_AT_ONCE = 256
+_MOST_AT_ONCE = 256  # on a device
+_AXIS = "batch"
 
 
 class Generator:
-    """The generator of a game, compiled for sampling; raw networks or averaged ones (EMA)."""
+    """The generator of a game, compiled for sampling; raw networks or averaged ones (EMA).
 
-    def __init__(self, game: Game):
+    Args:
+        game: whose `latents` and `decode` are called.
+        devices: each of them makes a part of the samples; all local ones by default.
+    """
+
+    def __init__(self, game: Game, devices: Sequence[jax.Device] | None = None):
         def draw(params_g, variables, key, index):
             return game.decode(params_g, variables, game.latents(key, index))
 
-        self._draw = jax.jit(draw)
+        self._mesh = Mesh(tuple(devices or jax.local_devices()), (_AXIS,))
+        everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
+        # Every device makes its own part: nothing about a sample may depend on the others.
+        over_devices = partial(jax.shard_map, mesh=self._mesh, out_specs=split, check_vma=False)
+        self._draw = jax.jit(over_devices(draw, in_specs=(everywhere, everywhere, everywhere, split)))
         self._decode = jax.jit(game.decode)
         self._latents = jax.jit(game.latents)
 
     def samples(self, state: TrainState, key: jax.Array, n: int, *, ema: bool = True, first: int = 0) -> np.ndarray:
         """Samples [n, ...] in the data's range; sample i depends on (key, first + i) alone.
 
-        They are made in parts of at most 256, the last of which is filled up and cut.
+        They are made in parts of at most 256 a device, the last of which is filled up and cut.
         """
-        size = min(n, _MOST_AT_ONCE)
-        networks = _networks(state, ema)
+        devices = self._mesh.size
+        size = devices * min(-(-n // devices), _MOST_AT_ONCE)
+        networks, key = jax.device_put((_networks(state, ema), key), NamedSharding(self._mesh, PartitionSpec()))
+        split = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         parts = [
-            self._draw(*networks, key, jnp.arange(begin, begin + size)) for begin in range(first, first + n, size)
+            self._draw(*networks, key, jax.device_put(jnp.arange(begin, begin + size), split))
+            for begin in range(first, first + n, size)
         ]
         return np.concatenate([np.asarray(part) for part in parts])[:n]
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgan.data.sampler import sample
+from jaxgan.errors import ConfigError
 from jaxgan.games import Game
 from jaxgan.optim import Optimizers, Schedule
 from jaxgan.state import TrainState
@@ -49,7 +50,8 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         game: the pure functions of the two sides.
         optimizers: of both sides, with their schedules.
         config: has `d_steps` (discriminator steps per generator step), `share_fake` (one generator pass serves the D
-            and the G step; only where d_steps is 1), `ema.half_life_images` and `ema.rampup`.
+            and the G step; only where d_steps is 1), `simultaneous` (the generator answers the discriminator as it was
+            before its step), `ema.half_life_images` and `ema.rampup`.
 
     Returns:
         `update(state, batch, axis_name=None) -> (state, metrics)`. `batch` holds `d_steps * B` examples, leaves
@@ -59,6 +61,8 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
     """
     d_steps, share_fake = config.d_steps, config.share_fake and config.d_steps == 1
     half_life, rampup = config.ema.half_life_images, config.ema.rampup
+    if config.simultaneous and d_steps > 1:
+        raise ConfigError(f"simultaneous updates are one step of each side, but d_steps is {d_steps}")
 
     def discriminator_step(state, batch, key, axis_name, fake=None):
         grads, aux = jax.grad(game.discriminator_loss, has_aux=True)(
@@ -75,16 +79,17 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         state = state.replace(params_d=params_d, opt_d=opt_d, images=images, **_split(aux.variables))
         return state, {**aux.metrics, "grad_norm_d": optax.tree.norm(grads)}
 
-    def generator_step(state, batch, key, axis_name, shared=None):
+    def generator_step(state, batch, key, axis_name, before, shared=None):
+        params_d = before.params_d if config.simultaneous else state.params_d
         if shared is None:
             grads, aux = jax.grad(game.generator_loss, has_aux=True)(
-                state.params_g, state.params_d, _variables(state), batch, key, axis_name
+                state.params_g, params_d, _variables(state), batch, key, axis_name
             )
         else:
             fake, pullback = shared
 
             def loss(params_g, fake):
-                return game.generator_loss(params_g, state.params_d, _variables(state), batch, key, axis_name, fake)
+                return game.generator_loss(params_g, params_d, _variables(state), batch, key, axis_name, fake)
 
             # Through the shared pass, and directly: penalties make samples of their own.
             (direct, cotangent), aux = jax.grad(loss, (0, 1), has_aux=True)(state.params_g, fake)
@@ -99,6 +104,7 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
 
     def play_shared(state, batch, key, axis_name):
         """D and G step on one pass of the generator, as in the classic DCGAN code."""
+        before = state
         key_fake, key_d, key_g = jax.random.split(key, 3)
         fake, pullback, variables = jax.vjp(
             lambda params_g: game.generate(params_g, _variables(state), batch, key_fake, axis_name),
@@ -108,10 +114,11 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         state, metrics_d = discriminator_step(
             state.replace(**_split(variables)), batch, key_d, axis_name, fake
         )
-        state, metrics_g = generator_step(state, batch, key_g, axis_name, (fake, pullback))
+        state, metrics_g = generator_step(state, batch, key_g, axis_name, before, (fake, pullback))
         return state, {**metrics_d, **metrics_g}
 
     def play(state, batch, key, axis_name):
+        before = state
         key_d, key_g = jax.random.split(key)
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, d_steps, *x.shape[1:]), 1, 0), batch)
 
@@ -123,7 +130,7 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         unroll = d_steps if jax.default_backend() == "cpu" else 1
         state, metrics_d = jax.lax.scan(body, state, (parts, jnp.arange(d_steps)), unroll=unroll)
         last = jax.tree.map(lambda x: x[-1], (parts, metrics_d))
-        state, metrics_g = generator_step(state, last[0], key_g, axis_name)
+        state, metrics_g = generator_step(state, last[0], key_g, axis_name, before)
         return state, {**last[1], **metrics_g}
 
     def update(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):

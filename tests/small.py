@@ -33,9 +33,9 @@ def sgd(learning_rate=0.1, schedule="constant", images=0.0):
     return Optimizers(optimizer, optimizer, make_schedule(schedule, images))
 
 
-def settings(d_steps=1, share_fake=False, half_life_images=100.0, rampup=0.0):
+def settings(d_steps=1, share_fake=False, half_life_images=100.0, rampup=0.0, simultaneous=False):
     ema = SimpleNamespace(half_life_images=half_life_images, rampup=rampup)
-    return SimpleNamespace(d_steps=d_steps, share_fake=share_fake, ema=ema)
+    return SimpleNamespace(d_steps=d_steps, share_fake=share_fake, simultaneous=simultaneous, ema=ema)
 
 
 def new_state(game, optimizers, seed=0):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import losses
+from jaxgan import losses, metrics
+from jaxgan.metrics import features
 
 
 @pytest.fixture
@@ -36,6 +37,25 @@ def test_the_examples_of_the_losses_page_run(blocks):
         np.testing.assert_allclose(np.linalg.svd(kernel, compute_uv=False)[0], 1.0, rtol=0.02)
     critic = jax.vmap(scope["model"])
     exec(lazy, {**scope, "critic": critic})
+
+
+def test_the_example_of_the_metrics_page_runs(root, capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "metrics.md").read_text(), re.DOTALL)
+    rng = np.random.default_rng(0)
+    scope = {"real": rng.normal(size=(50, 3)), "fake": rng.normal(size=(40, 3))}
+    exec(block, scope)
+    assert all(np.isfinite(float(number)) for number in capsys.readouterr().out.split())
+
+
+def test_the_metrics_page_names_every_metric_and_every_network(root):
+    text = (root / "docs" / "metrics.md").read_text()
+    table = set(re.findall(r"^\| (`[a-z_`, ]+) \|", text, re.MULTILINE))
+    named = {name for row in table for name in re.findall(r"`([a-z_]+)`", row)}
+    assert named == {name for name in metrics.__all__ if name in named} | set(features.NAMES)
+    helpers = {"label_histogram", "log_mel", "mean_and_covariance", "nearest", "reverse_kl"}
+    for name in metrics.__all__:
+        assert name in text or name in helpers or name[0].isupper(), name
+        assert getattr(metrics, name).__doc__
 
 
 def test_the_losses_page_names_real_functions_only(root):

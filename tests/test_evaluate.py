@@ -52,7 +52,7 @@ def test_the_table_and_the_record(run):
     lines = text.splitlines()
     assert "last" in lines[0] and "best" in lines[0] and "floor (50k real against 50k)" in lines[0]
     names = [line.split()[0] for line in lines[1:]]
-    assert names == ["swd40_train_raw", "modes40_train_raw", "high_quality40_train_raw"]
+    assert names == [f"{number}40_train_raw" for number in ("swd", "modes", "reverse_kl", "high_quality")]
     assert lines[2].split()[-1] == "8"  # the floor: real points find all modes
     before = entries(pathlib.Path(run))
     last = before[-1]

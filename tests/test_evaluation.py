@@ -130,9 +130,32 @@ def test_points_are_their_own_features_and_their_modes_are_counted():
     assert measured.measure(right[:500])["swd500_train_raw"] > 5 * values["swd500_train_raw"]
     with pytest.raises(ConfigError, match="'is' needs a network with classes"):
         make_evaluator(ring, metrics=("is",))
+    assert values["reverse_kl500_train_raw"] < 0.03
+    assert measured.measure(right[:500])["reverse_kl500_train_raw"] == pytest.approx(np.log(8 / 3), abs=0.02)
+    nowhere = measured.measure(np.full((500, 2), 9.0, np.float32))
+    assert nowhere["modes500_train_raw"] == 0.0 and nowhere["reverse_kl500_train_raw"] == pytest.approx(np.log(8))
     with pytest.raises(ConfigError, match="'modes' needs points of a mixture"):
         make_evaluator(Dataset("heap", ring.arrays, ()), metrics=("modes",))
     assert set(MIXTURES) == {"ring", "grid"}
+
+
+def test_what_takes_long_is_measured_where_it_is_asked_for():
+    reference = make_reference(EYE, pictures(300), "train")
+    asked = Evaluator(EYE, reference, ["fid_infinity", "prd"])
+    assert asked.numbers == ("fid_infinity", "f8", "f_one_eighth")
+    dark, like = (asked.measure_features(asked.extract(pictures(300, high=h, seed=1))) for h in (60, 256))
+    assert like["fid_infinity"] < 0.05 * dark["fid_infinity"]
+    assert like["f8"] > 0.9 and dark["f8"] < 0.6 and dark["f_one_eighth"] > dark["f8"]
+
+
+def test_classes_of_the_data_are_modes():
+    with pytest.raises(ConfigError, match="'labelled_modes' needs a network that knows the data's classes"):
+        Evaluator(EYE, make_reference(EYE, pictures(300), "train"), ["labelled_modes"])
+    digits = Evaluator(EYE._replace(name="digits"), make_reference(EYE, pictures(300), "train"), ["labelled_modes"])
+    values = digits.measure_features(digits.extract(pictures(300, high=80, seed=1)))
+    assert values == {"modes": 1.0, "reverse_kl": pytest.approx(np.log(3))}
+    many = EYE._replace(class_names=tuple(map(str, range(1000))))
+    assert Evaluator(many, make_reference(EYE, pictures(9), "train")).histogram(digits.extract(pictures(3))) == {}
 
 
 def test_the_limit_takes_some_of_the_real_examples():
@@ -142,7 +165,7 @@ def test_the_limit_takes_some_of_the_real_examples():
 
 
 def test_unknown_names_list_the_known(evaluator):
-    with pytest.raises(ConfigError, match="unknown metric fit; known: fid, kid"):
+    with pytest.raises(ConfigError, match="unknown metric fit; known: fid, fid_infinity, kid"):
         Evaluator(EYE, Reference(Extracted(np.zeros((3, 3)), None), "train", 3, ""), ["fit"])
     with pytest.raises(ConfigError, match="unknown metric 'fit'; known: fid"):
         lower_is_better("fit")
@@ -157,6 +180,9 @@ def test_what_is_measured_unless_asked():
     assert evaluation.choose_features("auto", "mnist5k", (28, 28, 1)) == "digits"
     assert evaluation.choose_features("auto", "fashion_mnist", (28, 28, 1)) == "garments"
     assert evaluation.choose_features("auto", "mnist5k", (32, 32, 1)) == "raw"
+    assert evaluation.choose_features("auto", "stacked_mnist5k", (28, 28, 3)) == "stacked_digits"
+    assert evaluation.choose_features("auto", "stacked_mnist5k", (28, 28, 1)) == "raw"
+    assert evaluation.default_metrics("stacked_digits", "stacked_mnist5k") == ("labelled_modes", "fid")
     assert evaluation.choose_features("auto", "ring", (2,)) == "raw"
     assert evaluation.choose_features("inception", "ring", (2,)) == "inception"
     assert evaluation.default_metrics("digits", "mnist5k")[0] == "fid"

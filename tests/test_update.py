@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from jaxgan.errors import ConfigError
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.parallel import Parallel
 from jaxgan.update import ema_decay, make_update, repeat
@@ -111,6 +112,35 @@ def test_the_update_by_hand():
     for ours, expected in ((new.params_d, params_d), (new.params_g, params_g), (new.ema_g, ema)):
         assert_close(ours, expected, rtol=1e-5, atol=1e-6)
     assert int(new.step) == 1 and int(new.images) == BATCH
+
+
+@pytest.mark.parametrize("share_fake", [True, False])
+def test_simultaneous_updates_answer_the_discriminator_before_its_step(share_fake):
+    game, optimizers = mlp_game(), sgd(learning_rate=0.1)
+    state = new_state(game, optimizers)
+    batch = {"real": jnp.linspace(-1, 1, BATCH * 64).reshape(BATCH, 8, 8, 1), "index": jnp.arange(BATCH)}
+    update = make_update(game, optimizers, settings(share_fake=share_fake, simultaneous=True))
+    new, _ = update(state, batch)
+    keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step), 3 if share_fake else 2)
+    fake = game.generate(state.params_g, state.variables, batch, keys[0])[0] if share_fake else None
+
+    def loss(params_g, params_d):
+        made = game.generate(params_g, state.variables, batch, keys[0])[0] if share_fake else None
+        return game.generator_loss(params_g, params_d, state.variables, batch, keys[-1], None, made)[0]
+
+    def stepped(params_d):
+        return jax.tree.map(lambda p, g: p - 0.1 * g, state.params_g, jax.grad(loss)(state.params_g, params_d))
+
+    assert fake is None or fake.shape == (BATCH, 8, 8, 1)
+    assert_close(new.params_g, stepped(state.params_d), rtol=1e-5, atol=1e-6)
+    alternating, _ = make_update(game, optimizers, settings(share_fake=share_fake))(state, batch)
+    assert_close(alternating.params_g, stepped(new.params_d), rtol=1e-5, atol=1e-6)
+    assert_close(alternating.params_d, new.params_d, rtol=1e-6, atol=1e-7)
+
+
+def test_simultaneous_updates_are_one_step_of_each():
+    with pytest.raises(ConfigError, match="d_steps is 2"):
+        make_update(mlp_game(), sgd(), settings(d_steps=2, simultaneous=True))
 
 
 def test_sharing_the_generator_s_pass_changes_only_the_noise():

@@ -11,7 +11,8 @@ from jaxgan.errors import ConfigError
 __all__ = ["OWN", "Dataset", "load"]
 
 # The names that need nothing but this package; every other name is looked up in TFDS.
-OWN = ("mnist5k", "mnist", "fashion_mnist", "cifar10", "folder", "ring", "grid")
+STACKED = {"stacked_mnist5k": "mnist5k", "stacked_mnist": "mnist"}  # what the triples are made of
+OWN = ("mnist5k", "mnist", "fashion_mnist", "cifar10", "folder", "ring", "grid", *STACKED)
 
 
 def load(
@@ -34,7 +35,7 @@ def load(
         channels: 1 for grey, 3 for colour; None for what the data set has.
         data_dir: where TFDS keeps data sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None.
         path: of the folder, for "folder".
-        seed: of the points in the plane.
+        seed: of the points in the plane and of the triples of stacked digits.
 
     Raises:
         ConfigError: an unknown name, split or size.
@@ -53,6 +54,13 @@ def load(
         from jaxgan.data import folder
 
         return folder.load(path, image_size=image_size, channels=channels, data_dir=data_dir)
+    if name in STACKED:
+        from jaxgan.data import stacked
+
+        if channels == 1:
+            raise ConfigError(f"{name!r} is three digits in three channels; channels cannot be 1")
+        digits = load(STACKED[name], split=split, image_size=image_size, data_dir=data_dir)
+        return stacked.stack(name, digits, seed=seed)
     from jaxgan.data import cache, prepared
 
     # Given outright: left to find a default, TFDS looks into every folder it knows, with warnings and TensorFlow.

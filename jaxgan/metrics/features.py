@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `"inception"` | 2048, after the last average pool | any size, grey or colour | a file that the user names |
 | `"digits"`, `"garments"` | the last hidden layer of a small classifier | 28x28, grey | in this package |
+| `"stacked_digits"` | `"digits"` of each channel | 28x28, a digit in each of three channels | in this package |
 | `"raw"` | the pixels / 255, flattened | any | none |
 
 A number depends on the network, its weights, the resize and the precision; `Features` carries them all for the record.
@@ -35,7 +36,8 @@ WHERE_FROM = (
     "download.tensorflow.org/models/image/imagenet."
 )
 CLASSIFIERS = ("digits", "garments")
-NAMES = ("inception", *CLASSIFIERS, "raw")
+STACKED = "stacked_digits"
+NAMES = ("inception", *CLASSIFIERS, STACKED, "raw")
 AXIS = "batch"
 
 
@@ -86,6 +88,11 @@ def load_features(name: str, *, weights: str | None = None, resize: str | None =
         return Features(name, 0, "", "none", "float32", Partial(_raw), ())
     from jaxgan.metrics.networks import classifier
 
+    if name == STACKED:
+        params, sha256, _ = classifier.load("digits")
+        class_names = tuple(f"{mode:03}" for mode in range(1000))
+        apply = Partial(classifier.apply_stacked, params)
+        return Features(name, 3 * classifier.SIZE, sha256, "none", "float32", apply, class_names)
     params, sha256, class_names = classifier.load(name)
     return Features(name, classifier.SIZE, sha256, "none", "float32", Partial(classifier.apply, params), class_names)
 

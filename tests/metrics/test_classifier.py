@@ -56,6 +56,21 @@ def test_an_example_s_features_do_not_depend_on_its_batch(name):
     np.testing.assert_allclose(together[3:4], alone, rtol=1e-5, atol=1e-5)
 
 
+def test_stacked_digits_are_three_digits_side_by_side(params):
+    pictures = some_pictures(9).reshape(3, 3, 28, 28).transpose(0, 2, 3, 1)
+    found = classifier.apply_stacked(params, pictures)
+    single = [classifier.apply(params, pictures[..., c : c + 1]) for c in range(3)]
+    np.testing.assert_allclose(found["features"], np.concatenate([s["features"] for s in single], axis=1), atol=1e-4)
+    logits = np.asarray(found["logits"])
+    assert logits.shape == (3, 1000)
+    for mode in (0, 7, 40, 365, 999):
+        a, b, c = mode // 100, mode // 10 % 10, mode % 10
+        expected = sum(s["logits"][:, digit] for s, digit in zip(single, (a, b, c), strict=True))
+        np.testing.assert_allclose(logits[:, mode], expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match=r"\[B, 28, 28, 3\]"):
+        classifier.apply_stacked(params, pictures[..., :1])
+
+
 def test_no_picture_at_all_gives_no_features(params):
     assert classifier.apply(params, some_pictures(0))["features"].shape == (0, classifier.SIZE)
 

@@ -75,6 +75,25 @@ def test_two_halves_of_a_batch_are_the_whole():
     np.testing.assert_allclose(whole, jnp.concatenate(halves), rtol=1e-6)
 
 
+def test_maxout_is_the_largest_piece():
+    discriminator = mlp.Discriminator(hidden=(3,), maxout=4)
+    x = np.asarray(jax.random.normal(jax.random.key(1), (5, 2)))
+    variables = initialise(discriminator, 5, 2)
+    first, last = (variables["params"][f"Dense_{i}"] for i in range(2))
+    pieces = [x @ first["kernel"][:, i] + first["bias"][i] for i in range(12)]
+    hidden = np.stack([np.max(pieces[4 * unit : 4 * unit + 4], axis=0) for unit in range(3)], axis=1)
+    expected = (hidden @ last["kernel"] + last["bias"])[:, 0]
+    np.testing.assert_allclose(discriminator.apply(variables, x, train=False), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_spread_of_the_first_kernels_may_be_given():
+    for module, shape in ((mlp.Generator(init_std=0.02), (1, 100)), (mlp.Discriminator(init_std=0.02), (1, 28, 28, 1))):
+        params = initialise(module, *shape)["params"]
+        kernel = params["Dense_1"]["kernel"]
+        assert abs(float(kernel.std()) - 0.02) < 1e-3
+        assert all(not layer["bias"].any() for layer in params.values())
+
+
 def test_unknown_activation():
     with pytest.raises(ConfigError, match=r"unknown activation 'swich'; known: leaky_relu, relu, tanh"):
         initialise(mlp.Generator(activation="swich"), 1, 4)

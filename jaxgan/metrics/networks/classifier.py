@@ -125,6 +125,29 @@ def apply(params: Params, pictures: jax.Array) -> dict[str, jax.Array]:
     return forward(params, pictures.astype(jnp.float32) / 127.5 - 1.0)
 
 
+def apply_stacked(params: Params, pictures: jax.Array) -> dict[str, jax.Array]:
+    """Features and joint logits of pictures that show a digit in each of three channels (Stacked-MNIST).
+
+    Args:
+        params: from `load("digits")`.
+        pictures: uint8 `[B, 28, 28, 3]`.
+
+    Returns:
+        `"features"` float32 `[B, 192]`, those of the channels side by side, and `"logits"` float32 `[B, 1000]`: of the
+        digits a, b, c together, as of independent ones, the sum of their own logits, at 100 a + 10 b + c.
+
+    Raises:
+        ConfigError: the pictures have another size or colours.
+    """
+    if pictures.ndim != 4 or pictures.shape[1:] != (28, 28, 3):
+        raise ConfigError(f"stacked digits are pictures [B, 28, 28, 3], not {pictures.shape}")
+    single = jnp.moveaxis(pictures, -1, 1).reshape(-1, 28, 28, 1)
+    found = {name: x.reshape(-1, 3, x.shape[-1]) for name, x in apply(params, single).items()}
+    a, b, c = jnp.moveaxis(found["logits"], 1, 0)
+    joint = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]
+    return {"features": found["features"].reshape(len(pictures), -1), "logits": joint.reshape(len(pictures), -1)}
+
+
 def forward(params: Params, x: jax.Array) -> dict[str, jax.Array]:
     """`apply` of pictures that are float32 in [-1, 1] already."""
     for layer in ("conv1", "conv2"):
