@@ -20,6 +20,8 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval"], "What to
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
 _SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
+_CLASSES = flags.DEFINE_list("classes", [], "With --mode=sample: of which classes, by name or number.")
+_TRUNCATION = flags.DEFINE_float("truncation", None, "With --mode=sample and --mode=eval: the truncation trick.")
 _CHECKPOINT = flags.DEFINE_list("checkpoint", ["best", "last"], "With --mode=eval: best, last, or steps.")
 _SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or folder of samples made by somebody else.")
 _FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception or raw.")
@@ -52,7 +54,8 @@ def main(argv: list[str]) -> None:
         elif _MODE.value == "sample":
             from jaxgan.evaluate import sample
 
-            for file in sample(workdir, 64 if _NUM_SAMPLES.value is None else _NUM_SAMPLES.value, _SEED.value):
+            n, options = _NUM_SAMPLES.value, {"classes": _CLASSES.value, "truncation": _TRUNCATION.value}
+            for file in sample(workdir, 64 if n is None else n, _SEED.value, **options):
                 print(file)
         else:
             print(evaluate(config, workdir))
@@ -68,7 +71,8 @@ def evaluate(config, workdir: str) -> str:
     if _SAMPLES.value is not None:
         return of.evaluate_samples(_SAMPLES.value, config or of.read_config(workdir), **protocol)
     n = 5000 if _NUM_SAMPLES.value is None else _NUM_SAMPLES.value
-    return of.evaluate(workdir, checkpoints=_CHECKPOINT.value, num_samples=n, seed=_SEED.value, **protocol)
+    options = {"num_samples": n, "seed": _SEED.value, "truncation": _TRUNCATION.value}
+    return of.evaluate(workdir, checkpoints=_CHECKPOINT.value, **options, **protocol)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -30,6 +30,8 @@ def base(experiment: str) -> ConfigDict:
     c.data.flip = False  # mirror pictures left to right at random
 
     c.game = ConfigDict({"name": "standard", "latent_size": 100})
+    c.game.conditional = False  # both networks are given the data's labels
+    c.game.codes = ConfigDict({"categorical": (), "continuous": 0})  # at the latent's end, read back by D (InfoGAN)
     c.game.packing = 1  # examples that the discriminator judges together (PacGAN); divides the batch
     c.game.spectral_norm = ()  # of which networks: "discriminator", "generator"
     c.model = ConfigDict({"name": "dcgan", "generator": {}, "discriminator": {}})
@@ -56,12 +58,28 @@ def base(experiment: str) -> ConfigDict:
     c.loss.penalties.mode_seeking = 0.0  # of G: different z, different samples; option eps
     c.loss.penalties.orthogonal = 0.0  # of kernels; option side: "discriminator", "generator" or "both"
     c.loss.penalties.l2 = 0.0  # of kernels; option side
+    # What the discriminator's other heads learn; weights, or dicts with weight, generator_weight and options.
+    c.loss.auxiliary = ConfigDict()
+    c.loss.auxiliary.ac_gan = 0.0  # the class; option fake_share: 0 learns it from real examples alone
+    c.loss.auxiliary.contragan = 0.0  # the 2C loss; option temperature
+    c.loss.auxiliary.reacgan = 0.0  # D2D-CE; options temperature, margin
+    c.loss.auxiliary.info_gan = 0.0  # the codes
 
+    c.augment = ConfigDict({"name": ""})  # of all that the discriminator sees: diff_augment, ada
+    c.augment.policy = ("color", "translation", "cutout")  # diff_augment's
+    c.augment.pipe = "bgc"  # ada's: a preset of jaxgan.augment.PRESETS
+    c.augment.p = -1.0  # ada's strength, 0 to 1, or a ramp; below 0: adapted to how far the discriminator overfits
+    c.augment.target = 0.6  # of the mean sign of D(real)
+    c.augment.speed_images = 500e3  # p goes from 0 to 1 in no less
+    c.augment.every = 4  # updates between two changes of p
+
+    # A value that moves while images are seen: {"from": 2e-4, "to": 5e-5, "over": "20M images", "shape": "cosine"} in
+    # place of the number, for every knob of an optimizer, a penalty's weight, ema.half_life_images and augment.p.
     c.optimizer = ConfigDict()
     adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-8}
     c.optimizer.generator = ConfigDict(adam)
     c.optimizer.discriminator = ConfigDict(adam)
-    c.optimizer.schedule = ConfigDict({"name": "constant", "over": "0 images"})  # a factor on both learning rates
+    c.optimizer.schedule = ConfigDict({"name": "constant", "over": "0 images"})  # or linear_to_zero, cosine_to_zero
     c.optimizer.clip_weights = 0.0  # every weight of D stays within this distance of 0 (WGAN: 0.01); 0: no clipping
 
     c.ema = ConfigDict()
@@ -95,6 +113,51 @@ def base(experiment: str) -> ConfigDict:
     c.health.turned = 3.0  # the run has turned bad: the best number of c.eval is so many times worse than it was ...
     c.health.turned_for = 3  # ... in so many evaluations in a row; the best checkpoint is named
     return c
+
+
+PICTURES = ("mnist5k", "mnist", "fashion_mnist", "cifar10", "celeb_a", "imagenet64", "folder")
+
+
+def pictures(c: ConfigDict, name: str) -> int:
+    """Sets the data of a variant that is named after it ("" is mnist5k); gives the pictures' side."""
+    if name in ("", "mnist5k", "mnist", "fashion_mnist"):
+        c.data.name = name or "mnist5k"
+        return 28
+    c.data.flip = True
+    if name == "cifar10":
+        c.data.name = name
+        return 32
+    c.data.name = {"imagenet64": "imagenet_resized/64x64"}.get(name, name)
+    c.data.image_size, c.data.channels = 64, 3
+    return 64
+
+
+def adam(c: ConfigDict, learning_rate: float, b1: float, b2: float) -> None:
+    """Adam for both sides."""
+    for side in ("generator", "discriminator"):
+        c.optimizer[side] = ConfigDict(
+            {"name": "adam", "learning_rate": learning_rate, "b1": b1, "b2": b2, "eps": 1e-8}
+        )
+
+
+def every(c: ConfigDict, times: int) -> None:
+    """Pictures, evaluations and checkpoints so many times in the run."""
+    number, unit = c.duration.split(" ")
+    factor = {"k": 1e3, "M": 1e6}.get(number[-1], 1.0)
+    steps = float(number.rstrip("kM")) * factor / times
+    c.sample_every = c.checkpoint_every = c.eval.every = f"{steps:.0f} {unit}"
+
+
+def rows_for_classes(c: ConfigDict, variant: str) -> None:
+    """A grid with a row for each of ten classes."""
+    if variant != "tiny":
+        c.sample.rows = c.sample.columns = 10
+
+
+def dcgan_widths(c: ConfigDict, generator: tuple[int, ...]) -> None:
+    """A DCGAN whose discriminator mirrors its generator."""
+    c.model.generator = ConfigDict({"widths": generator, "kernel": 4})
+    c.model.discriminator = ConfigDict({"widths": generator[::-1], "kernel": 4, "batch_norm": True, "dropout": 0.0})
 
 
 def tiny(c: ConfigDict) -> ConfigDict:

@@ -17,7 +17,8 @@ _POINTS_SHOWN = 2000
 class Album:
     """Writes a run's pictures into its samples/ folder.
 
-    Pictures become grids; points in the plane become a scatter plot over data points.
+    Pictures become grids, of a conditional generator with a class a row; points in the plane become a scatter plot over
+    data points.
 
     Args:
         generator: draws the samples.
@@ -34,6 +35,7 @@ class Album:
         self._generator, self._folder, self._tensorboard = generator, workdir.samples, tensorboard
         self._key_fixed, self._key_between = jax.random.split(key)
         self._rows, self._columns = rows, columns
+        self._labels = rows_of_labels(len(dataset.label_names), rows) if generator.is_conditional else None
         self._points = dataset.arrays["real"][:_POINTS_SHOWN] if dataset.arrays["real"].ndim == 2 else None
 
     def add(self, state: TrainState, step: int) -> None:
@@ -46,15 +48,24 @@ class Album:
     def finish(self, state: TrainState) -> None:
         """Saves final.png, interpolation.png and training.gif."""
         pictures.save_png(self._fixed(state, ema=True), self._folder / "final.png")
-        between = self._generator.between(state, self._key_between, self._rows, 2 * self._columns)
+        rows = self._rows if self._labels is None else len(self._labels)
+        between = self._generator.between(state, self._key_between, rows, 2 * self._columns, self._labels)
         pictures.save_png(draw_paths(between, self._points), self._folder / "interpolation.png")
         frames = sorted(self._folder.glob("step_*_ema.png"))
         if frames:
             pictures.save_gif(frames, self._folder / "training.gif")
 
     def _fixed(self, state: TrainState, *, ema: bool) -> Image.Image:
-        samples = self._generator.samples(state, self._key_fixed, self._rows * self._columns, ema=ema)
+        if self._labels is None:
+            samples = self._generator.samples(state, self._key_fixed, self._rows * self._columns, ema=ema)
+        else:
+            samples = self._generator.classes(state, self._key_fixed, self._labels, self._columns, ema=ema)
         return draw_samples(samples, self._columns, self._points)
+
+
+def rows_of_labels(classes: int, rows: int) -> np.ndarray:
+    """The labels of a grid's rows: all of them, or `rows` of them, evenly spaced."""
+    return np.arange(classes) if classes <= rows else np.linspace(0, classes - 1, rows).round().astype(int)
 
 
 def draw_samples(samples: np.ndarray, columns: int, points: np.ndarray | None = None) -> Image.Image:

@@ -3,12 +3,13 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -18,10 +19,12 @@ import jaxgan.models
 from jaxgan import data
 from jaxgan.counting import Counting
 from jaxgan.errors import ConfigError
-from jaxgan.games import Game
+from jaxgan.games import Game, heads
+from jaxgan.games.augmentation import read_augmentation
+from jaxgan.games.heads import Codes
 from jaxgan.games.penalties import TERMS, read_penalties
 from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
-from jaxgan.optim import Optimizers, make_optimizer, make_schedule
+from jaxgan.optim import Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
 from jaxgan.state import TrainState
 from jaxgan.update import create_state, make_update, with_data
 
@@ -49,13 +52,23 @@ class Experiment(NamedTuple):
     new_state: Callable[[], TrainState]  # the state at step 0
 
 
-def make_experiment(config: ConfigDict, shape: Sequence[int], examples: int) -> Experiment:
+def label_counts(dataset: data.Dataset) -> tuple[int, ...]:
+    """How many examples each class has; () where there are no labels."""
+    if not dataset.label_names:
+        return ()
+    return tuple(np.bincount(dataset.arrays["label"], minlength=len(dataset.label_names)).tolist())
+
+
+def make_experiment(
+    config: ConfigDict, shape: Sequence[int], examples: int, label_counts: Sequence[int] = ()
+) -> Experiment:
     """Everything of a run but its data.
 
     Args:
         config: see experiments/common.py.
         shape: of one example.
         examples: in the data set, which is what an epoch means.
+        label_counts: how many of them are of each class.
 
     Raises:
         ConfigError: a name is unknown, or values do not fit together or to the shape.
@@ -63,22 +76,25 @@ def make_experiment(config: ConfigDict, shape: Sequence[int], examples: int) -> 
     if config.data.flip and len(shape) != 3:
         raise ConfigError(f"config.data.flip mirrors pictures; the examples here have the shape {tuple(shape)}")
     counting = make_counting(config, examples)
-    game = make_game(config, tuple(shape))
+    game = make_game(config, tuple(shape), counting, label_counts)
     optimizers = make_optimizers(config, counting)
 
     def new_state():
-        example = {"real": jnp.zeros((2, *shape)), "index": jnp.arange(2)}
+        example = {"real": jnp.zeros((2, *shape)), "index": jnp.arange(2), "label": jnp.zeros(2, jnp.int32)}
         return create_state(game, optimizers, jax.random.key(config.seed), example)
 
-    step = with_data(make_update(game, optimizers, config), flip=config.data.flip)
+    rules = config.copy_and_resolve_references()
+    with rules.ignore_type():
+        rules.ema.half_life_images = _value(config.ema.half_life_images, counting, "config.ema.half_life_images")
+    step = with_data(make_update(game, optimizers, rules), flip=config.data.flip)
     state = jax.eval_shape(new_state)  # a network that cannot make or take this shape says so here
-    _warn_of_mixed_examples(config, state)
+    _warn_of_mixed_examples(_with_ramps(config.loss.penalties.to_dict(), counting), state)
     return Experiment(counting, game, step, new_state)
 
 
-def _warn_of_mixed_examples(config: ConfigDict, state: TrainState) -> None:
+def _warn_of_mixed_examples(penalties: dict[str, Any], state: TrainState) -> None:
     """A gradient penalty is of each example alone, which batch norm in the discriminator makes impossible."""
-    wanted = [p.name for p in read_penalties(config.loss.penalties.to_dict()) if TERMS[p.name].on_gradient]
+    wanted = [p.name for p in read_penalties(penalties) if TERMS[p.name].on_gradient]
     if wanted and "batch_stats" in state.variables["discriminator"]:
         logging.warning(
             "%s penalises the discriminator's gradient at each example, but this discriminator normalises over the "
@@ -97,16 +113,59 @@ def make_counting(config: ConfigDict, examples: int) -> Counting:
     return Counting(config.batch_size * config.d_steps, examples, config.steps_per_call or automatic)
 
 
-def make_game(config: ConfigDict, shape: tuple[int, ...]) -> Game:
+def make_game(
+    config: ConfigDict, shape: tuple[int, ...], counting: Counting | None = None, label_counts: Sequence[int] = ()
+) -> Game:
     """The game that `config.game` names, of the networks `config.model` names, for examples of this shape."""
-    networks = _find(jaxgan.models, "model", config.model.name, ("Generator", "Discriminator"))
-    generator = _construct(networks.Generator, "config.model.generator", config.model.generator, shape=shape)
-    discriminator = _construct(networks.Discriminator, "config.model.discriminator", config.model.discriminator)
-    game = _find(jaxgan.games, "game", config.game.name, ("make_game",))
-    options = {name: value for name, value in config.game.items() if name != "name"}
+    options = config.game.to_dict()
+    name, conditional, codes = options.pop("name"), options.pop("conditional"), Codes(**options.pop("codes"))
+    if conditional and not label_counts:
+        raise ConfigError("config.game.conditional: this data set has no labels")
+    counting = counting or make_counting(config, 1)
+    generator, discriminator = _make_networks(config, shape, len(label_counts) if conditional else 0, codes)
+    game = _find(jaxgan.games, "game", name, ("make_game",))
     c = config.loss
-    options |= {"penalties": c.penalties.to_dict(), "top_k": c.top_k}
+    options |= {"penalties": _with_ramps(c.penalties.to_dict(), counting), "top_k": c.top_k}
+    options |= {"auxiliary": c.auxiliary.to_dict(), "codes": codes}
+    options["label_shares"] = tuple(n / sum(label_counts) for n in label_counts) if conditional else ()
+    augment = {**config.augment.to_dict(), "p": _value(config.augment.p, counting, "config.augment.p")}
+    options["augmentation"] = read_augmentation(augment, shape)
     return game.make_game(generator, discriminator, make_loss(c), **options)
+
+
+def _make_networks(config: ConfigDict, shape: tuple[int, ...], classes: int, codes: Codes):
+    """Both modules; what they are told of labels, heads and codes is what the game gives them."""
+    networks = _find(jaxgan.models, "model", config.model.name, ("Generator", "Discriminator"))
+    weights = config.loss.auxiliary.to_dict()
+    wanted = {name: heads.TERMS[name].head for name, value in weights.items() if value and name in heads.TERMS}
+    told_g = {"classes": classes} if classes else {}
+    told_d = dict(told_g)
+    if wanted:
+        told_d |= {"heads": tuple(sorted(set(wanted.values())))}
+    if "code" in wanted.values():
+        told_d["code_size"] = codes.size
+    generator = _construct(networks.Generator, "config.model.generator", config.model.generator, shape=shape, **told_g)
+    discriminator = _construct(
+        networks.Discriminator, "config.model.discriminator", config.model.discriminator, **told_d
+    )
+    return generator, discriminator
+
+
+def _value(value: Any, counting: Counting, where: str) -> Any:
+    """A number as it is; a mapping as a ramp over images."""
+    if isinstance(value, (ConfigDict, Mapping)):
+        return make_ramp(dict(value), counting.images, where)
+    return value
+
+
+def _with_ramps(penalties: dict[str, Any], counting: Counting) -> dict[str, Any]:
+    """Penalties whose weight is given as a ramp, with the ramp made."""
+    return {
+        name: {**value, "weight": _value(value["weight"], counting, f"config.loss.penalties.{name}.weight")}
+        if isinstance(value, Mapping) and "weight" in value
+        else value
+        for name, value in penalties.items()
+    }
 
 
 def make_loss(c: ConfigDict) -> AdversarialLoss:
@@ -127,15 +186,21 @@ def make_loss(c: ConfigDict) -> AdversarialLoss:
 def make_optimizers(config: ConfigDict, counting: Counting) -> Optimizers:
     """Both sides' optimizers and their schedule."""
 
-    def one(side):
-        return make_optimizer(side.name, **{name: value for name, value in side.items() if name != "name"})
-
     c = config.optimizer
     schedule = make_schedule(c.schedule.name, counting.images(c.schedule.over))
+
+    def one(side):
+        given = c[side].to_dict()
+        name = given.pop("name")
+        knobs = {knob: _value(value, counting, f"config.optimizer.{side}.{knob}") for knob, value in given.items()}
+        ramps = {knob: value for knob, value in knobs.items() if isinstance(value, Ramp)}
+        start = {knob: value.start if isinstance(value, Ramp) else value for knob, value in knobs.items()}
+        return Optimizer(make_optimizer(name, **start), schedule, ramps)
+
     if c.clip_weights < 0:
         raise ConfigError(f"config.optimizer.clip_weights {c.clip_weights} must be above 0, or 0 for none")
     clip = weight_clipping(c.clip_weights) if c.clip_weights else None
-    return Optimizers(one(c.generator), one(c.discriminator), schedule, clip)
+    return Optimizers(one("generator"), one("discriminator"), clip)
 
 
 def _find(package, kind: str, name: str, needs: tuple[str, ...]):
@@ -151,9 +216,17 @@ def _find(package, kind: str, name: str, needs: tuple[str, ...]):
 
 
 def _construct(module: type[nn.Module], where: str, options: ConfigDict, **given) -> nn.Module:
-    """`module(**options)`; an option that it does not have is an error that lists those it has."""
-    known = [name for name in inspect.signature(module).parameters if name not in ("parent", "name", "axis_name")]
+    """`module(**options)`; an option that it does not have is an error that lists those it has.
+
+    What is `given` comes from the rest of the configuration.
+    """
+    takes = [name for name in inspect.signature(module).parameters if name not in ("parent", "name", "axis_name")]
+    known = [name for name in takes if name not in ("shape", "classes", "heads", "code_size")]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ConfigError(f"{where} has no {', '.join(unknown)}; {module.__module__} takes {', '.join(known)}")
+    lacking = sorted(set(given) - set(takes))
+    if lacking:
+        wanted = {"classes": "labels (config.game.conditional)", "heads": "heads (config.loss.auxiliary)"}
+        raise ConfigError(f"{module.__module__}.{module.__name__} knows no {wanted.get(lacking[0], lacking[0])}")
     return module(**given, **options)

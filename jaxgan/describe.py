@@ -14,7 +14,7 @@ def describe(config: ConfigDict, workdir: str) -> str:
     parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
-    experiment = build.make_experiment(config, real.shape[1:], len(real))
+    experiment = build.make_experiment(config, real.shape[1:], len(real), build.label_counts(dataset))
     counting, state = experiment.counting, jax.eval_shape(experiment.new_state)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     total = counting.steps(config.duration)

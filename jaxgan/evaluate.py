@@ -16,7 +16,7 @@ from jaxgan.checkpoint import Checkpoints
 from jaxgan.console import progress_of
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import CheckpointError, ConfigError, DataError
-from jaxgan.evaluation import Evaluator, Extracted, count_text, make_evaluator
+from jaxgan.evaluation import Evaluator, Extracted, count_text, make_evaluator, plain_name
 from jaxgan.games import Game
 from jaxgan.judge import as_measured
 from jaxgan.parallel import Parallel
@@ -49,7 +49,8 @@ def load_trained(workdir: str, checkpoint: str = "last") -> Trained:
     """
     folder = Workdir(workdir)
     record, config = folder.read_record(), read_config(workdir)
-    experiment = build.make_experiment(config, record["data"]["shape"], record["data"]["examples"])
+    facts = record["data"]
+    experiment = build.make_experiment(config, facts["shape"], facts["examples"], facts["label_counts"])
     like = Parallel("jit").abstract(jax.eval_shape(experiment.new_state))
     checkpoints = Checkpoints(folder.checkpoints, read_only=True)
     try:
@@ -86,6 +87,7 @@ def evaluate(
     num_samples: int = 5000,
     seed: int = 0,
     ema: bool = True,
+    truncation: float | None = None,
     **protocol: Any,
 ) -> str:
     """Measures checkpoints of a run with every metric that there is for its data; adds them to its evaluation.json.
@@ -96,6 +98,7 @@ def evaluate(
         num_samples: how many.
         seed: of the samples.
         ema: the averaged generator; False: the raw one.
+        truncation: see `sample`.
         protocol: `features`, `metrics`, `weights`, `resize`, `split`, `statistics` of `make_evaluator`; what is left
             out is the run's.
 
@@ -116,9 +119,10 @@ def evaluate(
     evaluator, generator = _make_evaluator(any_of_them.config, **protocol), Generator(any_of_them.game)
     lowest, columns = evaluator.floor(), {}
     for step, (names, trained) in runs.items():
-        samples = _draw(generator, trained.state, jax.random.key(seed), num_samples, ema)
+        samples = _draw(generator, trained.state, jax.random.key(seed), num_samples, ema, truncation=truncation)
         fake = evaluator.extract(as_measured(samples))
-        entry = {"step": step, "ema": ema, "seed": seed, **evaluator.protocol(num_samples)}
+        how = {"ema": ema, "seed": seed, **({"truncation": truncation} if truncation is not None else {})}
+        entry = {"step": step, **how, **evaluator.protocol(num_samples)}
         entry |= _measured(evaluator, fake, lowest)
         Workdir(workdir).note_evaluation(entry)
         columns[f"{' and '.join(names)} (step {step})"] = entry
@@ -197,28 +201,36 @@ def _make_evaluator(config: ConfigDict, **protocol: Any) -> Evaluator:
     return make_evaluator(build.load_data(config, split), split=split, keep_in=kept, **{**own, **asked})
 
 
-def sample(workdir: str, num_samples: int, seed: int = 0) -> tuple[pathlib.Path, pathlib.Path]:
+def sample(
+    workdir: str, num_samples: int, seed: int = 0, *, classes: Sequence[str] = (), truncation: float | None = None
+) -> tuple[pathlib.Path, pathlib.Path]:
     """Draws samples from the averaged (EMA) generator of a work folder's newest checkpoint.
 
     Args:
         workdir: of a run.
         num_samples: how many.
         seed: other seeds give other samples; sample i of a seed does not depend on `num_samples`.
+        classes: of a conditional generator, by name or number, taken in turn; none: such as the data has.
+        truncation: less variety for more quality, see `Game.decode`.
 
     Returns:
         The files written into samples/: an .npz with the array "arr_0" (uint8 [N, H, W, C] for pictures, float32 [N, D]
         for points, the layout that FID tools read), and a PNG grid of the first 100.
 
     Raises:
-        ConfigError: num_samples is below 1.
+        ConfigError: num_samples is below 1, or a class is unknown.
         CheckpointError: there is nothing to sample from.
     """
     if num_samples < 1:
         raise ConfigError(f"--num_samples={num_samples}: at least one sample has to be asked for")
     trained = load_trained(workdir)
-    samples = _draw(Generator(trained.game), trained.state, jax.random.key(seed), num_samples)
     folder = Workdir(workdir).samples
+    labels = _labels(classes, Workdir(workdir).read_record()["data"]["label_names"], num_samples, trained.game)
+    options = {"labels": labels, "truncation": truncation}
+    samples = _draw(Generator(trained.game), trained.state, jax.random.key(seed), num_samples, **options)
     stem = f"generated_step_{int(trained.state.step):09}_seed_{seed}_n_{num_samples}"
+    stem += f"_of_{'_'.join(map(plain_name, classes))}" if classes else ""
+    stem += f"_truncation_{truncation:g}" if truncation is not None else ""
     is_pictures = samples.ndim == 4
     shown = samples[:_SHOWN] if is_pictures else samples
     pictures.save_png(draw_samples(shown, columns=min(10, num_samples)), folder / f"{stem}.png")
@@ -226,12 +238,34 @@ def sample(workdir: str, num_samples: int, seed: int = 0) -> tuple[pathlib.Path,
     return folder / f"{stem}.npz", folder / f"{stem}.png"
 
 
+def _labels(classes: Sequence[str], names: Sequence[str], n: int, game: Game) -> np.ndarray | None:
+    """Labels [n] from what a person typed."""
+    if not classes:
+        return None
+    if game.conditions is None:
+        raise ConfigError("--classes: this run's generator was trained without labels")
+    numbers = {name: number for number, name in enumerate(names)} | {str(n): n for n in range(len(names))}
+    unknown = [name for name in classes if name not in numbers]
+    if unknown:
+        raise ConfigError(f"--classes: there is no {', '.join(unknown)}; known: {', '.join(names)}")
+    return np.resize([numbers[name] for name in classes], n)
+
+
 def _draw(
-    generator: Generator, state: TrainState, key: jax.Array, n: int, ema: bool = True, part: int = 4096
+    generator: Generator,
+    state: TrainState,
+    key: jax.Array,
+    n: int,
+    ema: bool = True,
+    labels: np.ndarray | None = None,
+    truncation: float | None = None,
+    part: int = 4096,
 ) -> np.ndarray:
     """Samples in parts, so that progress can be told."""
     tell, parts = progress_of("samples"), []
     for first in range(0, n, part):
-        parts.append(generator.samples(state, key, min(part, n - first), ema=ema, first=first))
+        own = None if labels is None else labels[first : first + part]
+        options = {"labels": own, "truncation": truncation}
+        parts.append(generator.samples(state, key, min(part, n - first), ema=ema, first=first, **options))
         tell(min(first + part, n), n)
     return np.concatenate(parts)

@@ -2,12 +2,14 @@
 
 The numeric knobs (learning rate, betas, ...) live in the optimizer's state as arrays, put there by
 `optax.inject_hyperparams`: members of a population may differ in them and still share one compiled program.
-A schedule is a factor on the update, a function of the images seen, so it neither needs nor hides the knob.
+A schedule is a factor on the update, a function of the images seen, so it neither needs nor hides the knob; a knob that
+follows a `Ramp` of its own is set before each step.
 """
 
+import dataclasses
 import inspect
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +20,79 @@ from jaxgan.errors import ConfigError
 Schedule = Callable[[jax.Array], jax.Array]  # images seen -> factor on the learning rate
 
 
-class Optimizers(NamedTuple):
-    """The optimizers of both sides, the schedule that scales their updates, and the discriminator's box."""
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+    """A value that goes from `start` to `end` while the first `over` images are seen, and stays there."""
 
-    generator: optax.GradientTransformation
-    discriminator: optax.GradientTransformation
-    schedule: Schedule
+    start: float
+    end: float
+    over: float
+    shape: str = "linear"  # or "cosine": half a period, level at both ends
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        share = jnp.clip(images.astype(jnp.float32) / self.over, 0.0, 1.0)
+        share = share if self.shape == "linear" else 0.5 * (1.0 - jnp.cos(jnp.pi * share))
+        return self.start + (self.end - self.start) * share
+
+
+class Optimizer(NamedTuple):
+    """One side's optimizer, with all that changes while images go by."""
+
+    transformation: optax.GradientTransformation
+    schedule: Schedule = lambda images: jnp.float32(1.0)  # a factor on the updates
+    ramps: Mapping[str, Ramp] = {}  # of knobs, by name
+
+    def init(self, params):
+        return self.transformation.init(params)
+
+    def updates(self, grads, state, params, images: jax.Array) -> tuple[Any, Any]:
+        """What is to be added to the params, and the new state."""
+        if self.ramps:
+            now = {name: ramp(images) for name, ramp in self.ramps.items()}
+            state = state._replace(hyperparams={**state.hyperparams, **now})
+        updates, state = self.transformation.update(grads, state, params)
+        factor = self.schedule(images)
+        return jax.tree.map(lambda u: factor * u, updates), state
+
+
+class Optimizers(NamedTuple):
+    """The optimizers of both sides, and the discriminator's box."""
+
+    generator: Optimizer
+    discriminator: Optimizer
     clip_discriminator: optax.GradientTransformation | None = None  # after the schedule: the box has to hold exactly
 
 
+def make_ramp(value: Mapping[str, Any], images_of: Callable[[str], float], where: str) -> Ramp:
+    """A ramp from {"from": 0.0, "to": 1.0, "over": "20M images"}, perhaps with "shape": "cosine".
+
+    Args:
+        value: as a configuration has it.
+        images_of: a duration in images.
+        where: the field, for the message.
+
+    Raises:
+        ConfigError: something is missing, unknown or not above 0.
+    """
+    known = {"from", "to", "over", "shape"}
+    if not {"from", "to", "over"} <= set(value) <= known:
+        raise ConfigError(f"{where} is {dict(value)}; a ramp has from, to, over and perhaps shape")
+    over, shape = images_of(value["over"]), value.get("shape", "linear")
+    if over <= 0 or shape not in ("linear", "cosine"):
+        raise ConfigError(f"{where} is {dict(value)}; over must be above 0, and shape linear or cosine")
+    return Ramp(float(value["from"]), float(value["to"]), over, shape)
+
+
 def make_schedule(name: str, images: float) -> Schedule:
-    """A schedule by name: "constant" is 1; "linear_to_zero" is 1 - seen / images, never below 0 (WGAN-GP, SNGAN).
+    """A factor by name: "constant" is 1; "linear_to_zero" and "cosine_to_zero" fall from 1 to 0 over so many images.
 
     Raises:
         ConfigError: unknown name, or a schedule over no images at all.
     """
     schedules = {
         "constant": lambda seen: jnp.float32(1.0),
-        "linear_to_zero": lambda seen: jnp.maximum(0.0, 1.0 - seen.astype(jnp.float32) / images),
+        "linear_to_zero": Ramp(1.0, 0.0, images),
+        "cosine_to_zero": Ramp(1.0, 0.0, images, "cosine"),
     }
     if name not in schedules:
         raise ConfigError(f"unknown schedule {name!r}; known: {', '.join(sorted(schedules))}")

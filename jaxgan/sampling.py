@@ -15,6 +15,7 @@ from jaxgan.state import TrainState
 PyTree = Any
 _MOST_AT_ONCE = 256  # on a device
 _AXIS = "batch"
+_CONDITIONS = 2**31 - 1  # folded into a key: no sample's number
 
 
 class Generator:
@@ -26,34 +27,71 @@ class Generator:
     """
 
     def __init__(self, game: Game, devices: Sequence[jax.Device] | None = None):
-        def draw(params_g, variables, key, index):
-            return game.decode(params_g, variables, game.latents(key, index))
+        def draw(params_g, variables, key, index, condition, truncation):
+            if condition is None and game.conditions is not None:
+                condition = game.conditions(jax.random.fold_in(key, _CONDITIONS), index)
+            return game.decode(params_g, variables, game.latents(key, index, truncation), condition, truncation)
 
+        self.is_conditional = game.conditions is not None
         self._mesh = Mesh(tuple(devices or jax.local_devices()), (_AXIS,))
         everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
         # Every device makes its own part: nothing about a sample may depend on the others.
         over_devices = partial(jax.shard_map, mesh=self._mesh, out_specs=split, check_vma=False)
-        self._draw = jax.jit(over_devices(draw, in_specs=(everywhere, everywhere, everywhere, split)))
+        inputs = (everywhere, everywhere, everywhere, split, split, everywhere)
+        self._draw = jax.jit(over_devices(draw, in_specs=inputs))
         self._decode = jax.jit(game.decode)
         self._latents = jax.jit(game.latents)
 
-    def samples(self, state: TrainState, key: jax.Array, n: int, *, ema: bool = True, first: int = 0) -> np.ndarray:
-        """Samples [n, ...] in the data's range; sample i depends on (key, first + i) alone.
+    def samples(
+        self,
+        state: TrainState,
+        key: jax.Array,
+        n: int,
+        *,
+        ema: bool = True,
+        first: int = 0,
+        labels: np.ndarray | None = None,
+        truncation: float | None = None,
+    ) -> np.ndarray:
+        """Samples [n, ...] in the data's range; sample i depends on (key, first + i), and its label, alone.
 
-        They are made in parts of at most 256 a device, the last of which is filled up and cut.
+        They are made in parts of at most 256 a device, the last of which is filled up and cut. A conditional
+        generator is given `labels` [n], or by default such as the data has; see `Game.decode` for `truncation`.
         """
-        devices = self._mesh.size
+        index = np.arange(first, first + n)
+        return self._make(_networks(state, ema), key, index, labels, truncation)
+
+    def classes(self, state: TrainState, key: jax.Array, labels: np.ndarray, columns: int, **options) -> np.ndarray:
+        """[len(labels) * columns, ...]: a row for each label, and in a column the same latent."""
+        index = np.tile(np.arange(columns), len(labels))
+        networks = _networks(state, options.pop("ema", True))
+        return self._make(networks, key, index, np.repeat(labels, columns), options.pop("truncation", None))
+
+    def _make(self, networks, key, index, labels, truncation):
+        devices, n = self._mesh.size, len(index)
         size = devices * min(-(-n // devices), _MOST_AT_ONCE)
-        networks, key = jax.device_put((_networks(state, ema), key), NamedSharding(self._mesh, PartitionSpec()))
+        networks, key = jax.device_put((networks, key), NamedSharding(self._mesh, PartitionSpec()))
         split = NamedSharding(self._mesh, PartitionSpec(_AXIS))
+
+        def part(array, begin):
+            cut = array[begin : begin + size]
+            filled = np.pad(cut, (0, size - len(cut)), mode="edge").astype(np.int32)
+            return jax.device_put(filled, split)
+
         parts = [
-            self._draw(*networks, key, jax.device_put(jnp.arange(begin, begin + size), split))
-            for begin in range(first, first + n, size)
+            self._draw(
+                *networks, key, part(index, begin), None if labels is None else part(labels, begin), truncation
+            )
+            for begin in range(0, n, size)
         ]
         return np.concatenate([np.asarray(part) for part in parts])[:n]
 
-    def between(self, state: TrainState, key: jax.Array, rows: int, columns: int) -> np.ndarray:
+    def between(
+        self, state: TrainState, key: jax.Array, rows: int, columns: int, labels: np.ndarray | None = None
+    ) -> np.ndarray:
         """`rows` paths of `columns` EMA samples, [rows, columns, ...], each between two random latents.
+
+        A conditional generator is given a label for each row.
 
         Along a great circle: the points of a straight line between normal latents are shorter than any latent that
         the generator has seen (White, Sampling Generative Networks, 2016).
@@ -61,7 +99,8 @@ class Generator:
         ends = self._latents(key, jnp.arange(2 * rows))
         z = jax.tree.map(lambda x: spherical_interpolation(x[:rows], x[rows:], columns), ends)
         flat = jax.tree.map(lambda x: x.reshape(rows * columns, *x.shape[2:]), z)
-        out = np.asarray(self._decode(*_networks(state, ema=True), flat))
+        condition = None if labels is None else jnp.repeat(jnp.asarray(labels), columns)
+        out = np.asarray(self._decode(*_networks(state, ema=True), flat, condition))
         return out.reshape(rows, columns, *out.shape[1:])
 
 

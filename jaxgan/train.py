@@ -44,7 +44,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
-    counting, game, one_update, new_state = build.make_experiment(config, real.shape[1:], len(real))
+    label_counts = build.label_counts(dataset)
+    counting, game, one_update, new_state = build.make_experiment(config, real.shape[1:], len(real), label_counts)
     total = counting.steps(config.duration)
     sample_every, checkpoint_every = counting.steps(config.sample_every), counting.steps(config.checkpoint_every)
     eval_every = counting.steps(config.eval.every)
@@ -55,7 +56,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     # The record, and the state: a checkpoint's, or a new one.
     folder = Workdir(workdir)
     facts = {"name": dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
-    folder.claim(config, overrides or {}, {**facts, "label_names": dataset.label_names})
+    facts |= {"label_names": dataset.label_names, "label_counts": label_counts}
+    folder.claim(config, overrides or {}, facts)
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     restored = checkpoints.restore_newest(parallel.abstract(jax.eval_shape(new_state)))
     state, memory = restored or (parallel.replicate(jax.jit(new_state)()), {})

@@ -15,7 +15,7 @@ import optax
 from jaxgan.data.sampler import sample
 from jaxgan.errors import ConfigError
 from jaxgan.games import Game
-from jaxgan.optim import Optimizers, Schedule
+from jaxgan.optim import Optimizers, Ramp
 from jaxgan.state import TrainState
 
 PyTree = Any
@@ -61,17 +61,15 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
     """
     d_steps, share_fake = config.d_steps, config.share_fake and config.d_steps == 1
     half_life, rampup = config.ema.half_life_images, config.ema.rampup
-    if config.simultaneous and d_steps > 1:
-        raise ConfigError(f"simultaneous updates are one step of each side, but d_steps is {d_steps}")
+    _check(config)
 
     def discriminator_step(state, batch, key, axis_name, fake=None):
+        seen = {**batch, "images": state.images}
         grads, aux = jax.grad(game.discriminator_loss, has_aux=True)(
-            state.params_d, state.params_g, _variables(state), batch, key, axis_name, fake
+            state.params_d, state.params_g, _variables(state), seen, key, axis_name, fake
         )
         grads = _mean(grads, axis_name)
-        updates, opt_d = _scaled_updates(
-            optimizers.discriminator, optimizers.schedule, grads, state.opt_d, state.params_d, state.images
-        )
+        updates, opt_d = optimizers.discriminator.updates(grads, state.opt_d, state.params_d, state.images)
         if optimizers.clip_discriminator is not None:
             updates, _ = optimizers.clip_discriminator.update(updates, (), state.params_d)
         params_d = optax.apply_updates(state.params_d, updates)
@@ -79,8 +77,9 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         state = state.replace(params_d=params_d, opt_d=opt_d, images=images, **_split(aux.variables))
         return state, {**aux.metrics, "grad_norm_d": optax.tree.norm(grads)}
 
-    def generator_step(state, batch, key, axis_name, before, shared=None):
-        params_d = before.params_d if config.simultaneous else state.params_d
+    def generator_step(state, batch, key, axis_name, params_d, shared=None):
+        params_d = params_d if config.simultaneous else state.params_d
+        batch = {**batch, "images": state.images}
         if shared is None:
             grads, aux = jax.grad(game.generator_loss, has_aux=True)(
                 state.params_g, params_d, _variables(state), batch, key, axis_name
@@ -95,16 +94,14 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
             (direct, cotangent), aux = jax.grad(loss, (0, 1), has_aux=True)(state.params_g, fake)
             grads = jax.tree.map(jnp.add, direct, pullback(cotangent)[0])
         grads = _mean(grads, axis_name)
-        updates, opt_g = _scaled_updates(
-            optimizers.generator, optimizers.schedule, grads, state.opt_g, state.params_g, state.images
-        )
+        updates, opt_g = optimizers.generator.updates(grads, state.opt_g, state.params_g, state.images)
         params_g = optax.apply_updates(state.params_g, updates)
         state = state.replace(params_g=params_g, opt_g=opt_g, **_split(aux.variables))
         return state, {**aux.metrics, "grad_norm_g": optax.tree.norm(grads)}
 
     def play_shared(state, batch, key, axis_name):
         """D and G step on one pass of the generator, as in the classic DCGAN code."""
-        before = state
+        params_d = state.params_d
         key_fake, key_d, key_g = jax.random.split(key, 3)
         fake, pullback, variables = jax.vjp(
             lambda params_g: game.generate(params_g, _variables(state), batch, key_fake, axis_name),
@@ -114,11 +111,11 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         state, metrics_d = discriminator_step(
             state.replace(**_split(variables)), batch, key_d, axis_name, fake
         )
-        state, metrics_g = generator_step(state, batch, key_g, axis_name, before, (fake, pullback))
+        state, metrics_g = generator_step(state, batch, key_g, axis_name, params_d, (fake, pullback))
         return state, {**metrics_d, **metrics_g}
 
     def play(state, batch, key, axis_name):
-        before = state
+        params_d = state.params_d
         key_d, key_g = jax.random.split(key)
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, d_steps, *x.shape[1:]), 1, 0), batch)
 
@@ -126,11 +123,9 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
             part, k = inputs
             return discriminator_step(state, part, jax.random.fold_in(key_d, k), axis_name)
 
-        # XLA:CPU runs the backward pass of a convolution many times slower inside a loop (jax-ml/jax#12868).
-        unroll = d_steps if jax.default_backend() == "cpu" else 1
-        state, metrics_d = jax.lax.scan(body, state, (parts, jnp.arange(d_steps)), unroll=unroll)
+        state, metrics_d = jax.lax.scan(body, state, (parts, jnp.arange(d_steps)))
         last = jax.tree.map(lambda x: x[-1], (parts, metrics_d))
-        state, metrics_g = generator_step(state, last[0], key_g, axis_name, before)
+        state, metrics_g = generator_step(state, last[0], key_g, axis_name, params_d)
         return state, {**last[1], **metrics_g}
 
     def update(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):
@@ -146,6 +141,11 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         return state, _mean(metrics, axis_name)
 
     return update
+
+
+def _check(config: Any) -> None:
+    if config.simultaneous and config.d_steps > 1:
+        raise ConfigError(f"simultaneous updates are one step of each side, but d_steps is {config.d_steps}")
 
 
 def with_data(update: Update, *, flip: bool = False) -> Callable:
@@ -176,21 +176,16 @@ def repeat(step: Callable, times: int) -> Callable:
     return call
 
 
-def ema_decay(images: jax.Array, images_per_update: jax.Array, half_life: float, rampup: float) -> jax.Array:
+def ema_decay(images: jax.Array, images_per_update: jax.Array, half_life: float | Ramp, rampup: float) -> jax.Array:
     """0.5 ** (images per update / half-life), where the half-life is at most `rampup` times the images seen so far.
 
     The ramp lets the average forget the first, useless networks of a short run. Half-life 0 gives decay 0: no average.
     Karras et al., Training GANs with Limited Data (StyleGAN2-ADA), 2020: ramp 0.05.
     """
     seen = images.astype(jnp.float32)
+    half_life = half_life(images) if isinstance(half_life, Ramp) else half_life
     half_life = jnp.minimum(half_life, rampup * seen) if rampup else jnp.float32(half_life)
     return 0.5 ** (images_per_update.astype(jnp.float32) / jnp.maximum(half_life, 1e-8))
-
-
-def _scaled_updates(optimizer: optax.GradientTransformation, schedule: Schedule, grads, opt, params, images):
-    updates, opt = optimizer.update(grads, opt, params)
-    factor = schedule(images)
-    return jax.tree.map(lambda u: factor * u, updates), opt
 
 
 def _variables(state: TrainState) -> dict[str, PyTree]:

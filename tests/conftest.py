@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+# Compilation is most of the suite's time, and half of that is optimisation that tiny shapes do not need.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Both have to be set before the first use of a device; the environment hands them to subprocesses too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")

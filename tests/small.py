@@ -10,7 +10,7 @@ import optax
 from jaxgan.games import standard
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.models import dcgan, mlp
-from jaxgan.optim import Optimizers, make_schedule
+from jaxgan.optim import Optimizer, Optimizers, make_schedule
 from jaxgan.update import create_state, make_update, with_data
 
 SHAPE = (8, 8, 1)
@@ -29,8 +29,9 @@ def mlp_game(loss="non_saturating", dropout=0.0):
 
 def sgd(learning_rate=0.1, schedule="constant", images=0.0):
     """Plain gradient steps: unlike Adam's they do not turn a rounding error near zero into a full step."""
-    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate)
-    return Optimizers(optimizer, optimizer, make_schedule(schedule, images))
+    sgd = optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate)
+    optimizer = Optimizer(sgd, make_schedule(schedule, images))
+    return Optimizers(optimizer, optimizer)
 
 
 def settings(d_steps=1, share_fake=False, half_life_images=100.0, rampup=0.0, simultaneous=False):
@@ -41,6 +42,12 @@ def settings(d_steps=1, share_fake=False, half_life_images=100.0, rampup=0.0, si
 def new_state(game, optimizers, seed=0):
     example = {"real": jnp.zeros((2, *SHAPE)), "index": jnp.arange(2)}
     return jax.jit(lambda: create_state(game, optimizers, jax.random.key(seed), example))()
+
+
+def dense_layers(params):
+    """An MLP's layers in their order; a discriminator's last one is its judge's."""
+    hidden = [params[name] for name in sorted(params) if name.startswith("Dense")]
+    return [*hidden, params["judge"]["logit"]] if "judge" in params else hidden
 
 
 def pictures(n=40, seed=0):

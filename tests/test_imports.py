@@ -44,7 +44,7 @@ SAME_LEVEL = {("build", "update"), ("evaluate", "build")}
 LOWEST_MAY_IMPORT = {
     "losses": {"jax", "collections", "typing", "functools", "math"},
     "metrics": {"jax", "numpy", "typing", "collections", "math", "functools"},
-    "augment": {"jax"},
+    "augment": {"jax", "numpy", "typing", "collections", "math", "functools"},
     "errors": set(),
 }
 

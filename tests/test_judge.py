@@ -37,7 +37,7 @@ def judge(**fields):
 
 def test_the_first_number_is_the_best_s_unless_another_is_named():
     values, badness = judge().measure(0.0, 1)
-    assert set(values) == {"swd500_train_raw", "modes500_train_raw", "high_quality500_train_raw"}
+    assert set(values) == {f"{name}500_train_raw" for name in ("swd", "modes", "reverse_kl", "high_quality")}
     assert badness == values["swd500_train_raw"]
     values, badness = judge(eval__best="high_quality").measure(0.0, 1)
     assert badness == -values["high_quality500_train_raw"] < -0.9
@@ -70,7 +70,7 @@ def test_the_record_says_what_the_numbers_depend_on():
     [
         ({"eval__samples": 1}, "eval.samples 1"),
         ({"eval__metrics": ("swb",)}, "unknown metric swb"),
-        ({"eval__best": "fid"}, "eval.best is 'fid'.*it measures swd, modes, high_quality"),
+        ({"eval__best": "fid"}, "eval.best is 'fid'.*it measures swd, modes, reverse_kl, high_quality"),
         ({"stop__metric": "recall"}, "stop.metric is 'recall'.*it measures swd"),
         ({"stop__metric": "swd"}, r"config\.stop\.below has to say"),
         ({"stop__metric": "modes", "stop__below": 1.0}, r"config\.stop\.above has to say"),

@@ -26,10 +26,13 @@ POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 def affine_game():
     """G(z) = z + shift: a game whose samples can be worked out by hand."""
 
-    def latents(key, index):
+    def latents(key, index, truncation=None):
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (2,)))(index)
 
-    return SimpleNamespace(latents=latents, decode=lambda params_g, variables, z: z + params_g["shift"])
+    def decode(params_g, variables, z, condition=None, truncation=None):
+        return z + params_g["shift"]
+
+    return SimpleNamespace(latents=latents, decode=decode, conditions=None)
 
 
 def affine_state(raw, ema):

@@ -31,10 +31,12 @@ def tiny(experiment="toy2d", **overrides):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_for_one_update(experiment, tmp_path):
-    state = train(tiny(experiment), tmp_path / "run")
-    assert int(state.step) == 1 and int(state.images) == 8
+    config = tiny(experiment)
+    state = train(config, tmp_path / "run")
+    images = config.batch_size * config.d_steps
+    assert int(state.step) == 1 and int(state.images) == images
     (row,) = rows(tmp_path / "run")
-    assert row["step"] == 1 and row["images"] == 8 and np.isfinite(row["loss_d"])
+    assert row["step"] == 1 and row["images"] == images and np.isfinite(row["loss_d"])
     measured = {"toy2d": "swd16_train_raw", "pacgan": "swd16_train_raw"}.get(experiment, "fid16_train_digits")
     assert row[measured] > 0
     names = {file.name for file in (tmp_path / "run" / "samples").iterdir()}

@@ -14,6 +14,7 @@ from tests.small import (
     assert_close,
     assert_equal,
     dcgan_game,
+    dense_layers,
     make_step,
     mlp_game,
     new_state,
@@ -78,7 +79,8 @@ def test_the_update_by_hand():
 
     def dense(params, x, layers, last):
         for i in range(layers):
-            x = x @ params[f"Dense_{i}"]["kernel"] + params[f"Dense_{i}"]["bias"]
+            layer = dense_layers(params)[i]
+            x = x @ layer["kernel"] + layer["bias"]
             x = jnp.where(x > 0, x, 0.2 * x) if i < layers - 1 else last(x)
         return x
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxgan import augment, losses
 from jaxgan.errors import ConfigError
+from jaxgan.optim import Ramp
 
 PyTree = Any
 Adaptive = dict[str, PyTree]
@@ -27,7 +28,9 @@ class View(NamedTuple):
     index: jax.Array  # [B], the examples' places in the global batch
     axis_name: str | None
     packing: int = 1  # what the critic is shown are packs of this many examples, [B / packing, ...]
+    images: jax.Array | int = 0  # seen before this batch
     critic: Callable[[jax.Array], jax.Array] | None = None
+    fake_critic: Callable[[jax.Array], jax.Array] | None = None  # with the draws of the loss's pass of generated ones
     real: jax.Array | None = None
     fake: jax.Array | None = None
     real_logits: jax.Array | None = None  # the loss's own, which the critic would give again
@@ -108,7 +111,7 @@ def _mode_seeking(view, eps):
 
 TERMS: dict[str, Term] = {
     "r1": Term(D, lambda view: losses.r1_penalty(view.critic, view.real), {}, on_gradient=True),
-    "r2": Term(D, lambda view: losses.r2_penalty(view.critic, view.fake), {}, on_gradient=True),
+    "r2": Term(D, lambda view: losses.r2_penalty(view.fake_critic, view.fake), {}, on_gradient=True),
     "wgan_gp": Term(
         D,
         lambda view, **options: losses.wgan_gp_penalty(
@@ -171,7 +174,7 @@ class Penalty(NamedTuple):
     """A term as it was configured."""
 
     name: str
-    weight: float
+    weight: float | Ramp
     every: int
     sides: tuple[str, ...]
     options: dict[str, Any]
@@ -180,8 +183,9 @@ class Penalty(NamedTuple):
 def read_penalties(penalties: Mapping[str, float | Mapping[str, Any]]) -> tuple[Penalty, ...]:
     """Penalties from numbers (weights) or mappings ("weight", "every", "side" and the term's own options).
 
-    Weight 0 means none. `every` k takes the term at each k-th step of its side, times k (lazy regularisation). `side`
-    is "discriminator", "generator" or "both" where a term can be either's; the discriminator's if it is left out.
+    Weight 0 means none; a `Ramp` follows the images seen. `every` k takes the term at each k-th step of its side, times
+    k (lazy regularisation). `side` is "discriminator", "generator" or "both" where a term can be either's; the
+    discriminator's if it is left out.
 
     Raises:
         ConfigError: unknown names or options, or values that make no sense.
@@ -194,11 +198,17 @@ def _read(name: str, value: float | Mapping[str, Any]) -> Penalty:
     where = f"config.loss.penalties.{name}"
     if name not in TERMS:
         raise ConfigError(f"unknown penalty {name!r} in config.loss.penalties; known: {', '.join(TERMS)}")
-    term = TERMS[name]
     settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
     weight, every = settings.pop("weight", None), settings.pop("every", 1)
+    if isinstance(weight, Ramp):
+        return _with_options(name, weight, every, settings)
     if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not weight >= 0:
         raise ConfigError(f"{where} needs a weight, a number of 0 or more, not {weight!r}")
+    return _with_options(name, float(weight), every, settings)
+
+
+def _with_options(name: str, weight: float | Ramp, every: int, settings: dict[str, Any]) -> Penalty:
+    where, term = f"config.loss.penalties.{name}", TERMS[name]
     if not isinstance(every, int) or every < 1:
         raise ConfigError(f"{where}.every is {every!r}; it has to be a whole number, 1 or more")
     side = settings.pop("side", term.sides[0])
@@ -209,7 +219,7 @@ def _read(name: str, value: float | Mapping[str, Any]) -> Penalty:
     if unknown:
         takes = ", ".join(["weight", "every", "side", *term.options])
         raise ConfigError(f"{where} has no {', '.join(unknown)}; it takes {takes}")
-    return Penalty(name, float(weight), every, sides, {**term.options, **settings})
+    return Penalty(name, weight, every, sides, {**term.options, **settings})
 
 
 def initial_state(penalties: tuple[Penalty, ...]) -> Adaptive:
@@ -235,7 +245,8 @@ def evaluate(
         if state is not None:
             adaptive[penalty.name] = state
         metrics[f"penalty_{penalty.name}" + ("_g" if len(penalty.sides) > 1 and side == "generator" else "")] = value
-        total = total + penalty.weight * value
+        weight = penalty.weight(view.images) if isinstance(penalty.weight, Ramp) else penalty.weight
+        total = total + weight * value
     if step is not None:
         adaptive[f"{side}_steps"] = step + 1
     return total, metrics, adaptive

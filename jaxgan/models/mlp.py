@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.errors import ConfigError
+from jaxgan.models.conditioning import Judge, concatenate_label
 from jaxgan.models.layers import BatchNorm, Dropout, Initializer, leaky_relu, normal_init
 
 ACTIVATIONS = {"leaky_relu": leaky_relu, "relu": nn.relu, "tanh": jnp.tanh}
@@ -26,7 +27,10 @@ def initializer(std: float) -> Initializer:
 
 
 class Generator(nn.Module):
-    """Latents [B, Z] -> [B, *shape]: in [-1, 1] with `final_tanh` (pictures), unbounded without (points)."""
+    """Latents [B, Z] (and labels [B]) -> [B, *shape]: in [-1, 1] with `final_tanh` (pictures), without it unbounded.
+
+    Labels are concatenated with the latents as one-hot vectors (Mirza and Osindero 2014).
+    """
 
     shape: Sequence[int] = (28, 28, 1)
     hidden: Sequence[int] = (256, 512, 1024)
@@ -34,12 +38,15 @@ class Generator(nn.Module):
     batch_norm: bool = False
     final_tanh: bool = True
     init_std: float = 0.0
+    classes: int = 0
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, z: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, z: jax.Array, label: jax.Array | None = None, *, train: bool, index: jax.Array | None = None
+    ) -> jax.Array:
         activation = activation_of(self.activation)
-        x = z
+        x = concatenate_label(z, label, self.classes)
         for features in self.hidden:
             x = nn.Dense(features, use_bias=not self.batch_norm, kernel_init=initializer(self.init_std))(x)
             if self.batch_norm:
@@ -50,7 +57,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures or points [B, ...] -> logits [B]. Dropout after every hidden layer, by the example's index.
+    """Pictures or points [B, ...] (and labels [B]) -> logits [B], or (logits, heads). Dropout by the example's index.
 
     With `maxout` pieces a hidden unit is the largest of so many affine functions (Goodfellow et al., Maxout Networks,
     2013), and the activation is not used.
@@ -61,14 +68,23 @@ class Discriminator(nn.Module):
     maxout: int = 0
     dropout: float = 0.3
     init_std: float = 0.0
+    classes: int = 0
+    concatenate: bool = True
+    projection: bool = False
+    heads: tuple[str, ...] = ()
+    code_size: int = 0
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array | None = None, *, train: bool, index: jax.Array | None = None
+    ) -> jax.Array:
         activation, init = activation_of(self.activation), initializer(self.init_std)
         x = x.reshape(x.shape[0], -1)
+        x = concatenate_label(x, label, self.classes) if self.concatenate else x
         for features in self.hidden:
             x = nn.Dense(features * max(1, self.maxout), kernel_init=init)(x)
             x = x.reshape(x.shape[0], features, self.maxout).max(axis=-1) if self.maxout else activation(x)
             x = Dropout(self.dropout)(x, train=train, index=index)
-        return nn.Dense(1, kernel_init=init)(x)[:, 0]
+        heads = {"heads": self.heads, "code_size": self.code_size, "kernel_init": init}
+        return Judge(self.classes, self.projection, **heads, name="judge")(x, label)

@@ -14,7 +14,7 @@ from jaxgan.games import penalties, standard
 from jaxgan.models import mlp
 from jaxgan.parallel import Parallel
 from jaxgan.update import create_state, make_update
-from tests.small import assert_close, make_step, settings, sgd
+from tests.small import assert_close, dense_layers, make_step, settings, sgd
 
 BATCH, LATENT = 8, 3
 ALL = {name: 0.1 for name in penalties.TERMS}
@@ -89,8 +89,9 @@ def by_hand(played, state, real):
     kernel = state.params_d
 
     def critic(x):
-        h = x @ kernel["Dense_0"]["kernel"] + kernel["Dense_0"]["bias"]
-        return (jnp.where(h > 0, h, 0.2 * h) @ kernel["Dense_1"]["kernel"] + kernel["Dense_1"]["bias"])[:, 0]
+        first, last = dense_layers(kernel)
+        h = x @ first["kernel"] + first["bias"]
+        return (jnp.where(h > 0, h, 0.2 * h) @ last["kernel"] + last["bias"])[:, 0]
 
     fake, _ = played.generate(state.params_g, state.variables, real, jax.random.split(KEY, 3)[0])
     return critic, fake
@@ -237,7 +238,7 @@ def test_packing_shows_neighbours_together():
     _, aux = played.discriminator_loss(state.params_d, state.params_g, state.variables, batch(), KEY)
     fake, _ = played.generate(state.params_g, state.variables, batch(), jax.random.split(KEY, 3)[0])
     packed = np.asarray(batch()["real"]).reshape(2, 8), np.asarray(fake).reshape(2, 8)
-    layer, last = state.params_d["Dense_0"], state.params_d["Dense_1"]
+    layer, last = dense_layers(state.params_d)
 
     def critic(x):
         h = x @ layer["kernel"] + layer["bias"]

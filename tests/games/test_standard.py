@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxgan.games.standard import batch_std, make_game
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.parallel import AXIS, Parallel
-from tests.small import assert_close, assert_equal, dcgan_game, mlp_game, new_state, sgd
+from tests.small import assert_close, assert_equal, dcgan_game, dense_layers, mlp_game, new_state, sgd
 
 BATCH = 8
 KEY = jax.random.key(11)
@@ -71,7 +71,7 @@ def test_the_losses_are_the_named_pair_on_the_logits():
     def discriminate(x):
         x = x.reshape(BATCH, 64)
         for i in range(3):
-            layer = state.params_d[f"Dense_{i}"]
+            layer = dense_layers(state.params_d)[i]
             x = x @ layer["kernel"] + layer["bias"]
             x = np.where(x > 0, x, 0.2 * x) if i < 2 else x
         return np.asarray(x)[:, 0]

@@ -1,16 +1,15 @@
-"""Augmentation on the device: `(key, x, ...) -> x`, differentiable, each example by itself.
-
-`key` is one key, or one for each example `[B]`, whose draws then do not depend on the batch around it.
-"""
+"""What data sets and consistency penalties use: mirroring, shifts and noise."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.augment.keys import each
+
 
 def flip(key: Array, x: Array) -> Array:
     """Pictures `[B, H, W, C]`, each mirrored left to right with probability 1/2."""
-    mirrored = _each(jax.random.bernoulli, key, len(x))
+    mirrored = each(jax.random.bernoulli, key, len(x))
     return jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
 
 
@@ -24,7 +23,7 @@ def shift(key: Array, x: Array, pixels: int = 4) -> Array:
     if pixels >= min(height, width):
         raise ValueError(f"pictures of {height}x{width} cannot be shifted by {pixels} pixels")
     padded = jnp.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
-    corner = _each(lambda k: jax.random.randint(k, (2,), 0, 2 * pixels + 1), key, len(x))
+    corner = each(lambda k: jax.random.randint(k, (2,), 0, 2 * pixels + 1), key, len(x))
 
     def cut(picture, at):
         return jax.lax.dynamic_slice(picture, (at[0], at[1], 0), (height, width, channels))
@@ -34,10 +33,4 @@ def shift(key: Array, x: Array, pixels: int = 4) -> Array:
 
 def noise(key: Array, x: Array, std: float) -> Array:
     """Anything `[B, ...]` plus N(0, std) in each number."""
-    return x + (std * _each(lambda k: jax.random.normal(k, x.shape[1:]), key, len(x))).astype(x.dtype)
-
-
-def _each(draw, key: Array, examples: int) -> Array:
-    """One draw for each example."""
-    keys = key if key.ndim else jax.random.split(key, examples)
-    return jax.vmap(draw)(keys)
+    return x + (std * each(lambda k: jax.random.normal(k, x.shape[1:]), key, len(x))).astype(x.dtype)
