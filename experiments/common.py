@@ -17,6 +17,7 @@ def base(experiment: str) -> ConfigDict:
     c.d_steps = 1  # discriminator steps per generator step (n_critic)
     c.share_fake = True  # one generator pass serves the D and the G step; only where d_steps is 1
     c.simultaneous = False  # the generator answers the discriminator as it was before its step; only where d_steps is 1
+    c.accumulate = 1  # parts of the batch, one after another, whose gradients are averaged: saves memory
     c.parallel = "pmap"  # over all local devices; "jit" uses one
     c.steps_per_call = 0  # updates in one call of the compiled program; 0: 1 on a CPU, 20 elsewhere
 
@@ -80,6 +81,8 @@ def base(experiment: str) -> ConfigDict:
     c.optimizer.generator = ConfigDict(adam)
     c.optimizer.discriminator = ConfigDict(adam)
     c.optimizer.schedule = ConfigDict({"name": "constant", "over": "0 images"})  # or linear_to_zero, cosine_to_zero
+    # Each k-th update both sides step back to where they were k updates ago, but for a share of the way (5, 0.5).
+    c.optimizer.lookahead = ConfigDict({"every": 0, "share": 0.5})
     c.optimizer.clip_weights = 0.0  # every weight of D stays within this distance of 0 (WGAN: 0.01); 0: no clipping
 
     c.ema = ConfigDict()

@@ -5,7 +5,7 @@ Huang, Gokaslan, Kuleshov and Tompkin, The GAN is dead; long live the GAN! A Mod
     python launch.py --config=experiments/r3gan.py             the 5,000 embedded digits, narrow networks
     python launch.py --config=experiments/r3gan.py:cifar10     the paper's: G 20.78M, D 21.28M parameters
 
-    mnist5k, mnist, fashion_mnist    28x28 grey, widths of 64
+    mnist5k, mnist, fashion_mnist    28x28 grey, widths of 64 to 16, one block a resolution
     cifar10                          batch 512; over 20M images, by half a cosine, learning rate 2e-4 to 5e-5, beta2 0.9
                                      to 0.99, gamma 0.05 to 0.005, augmentation 0 to 0.55, EMA half-life 0 to 5M images
     celeb_a, folder                  the paper's FFHQ-64: gamma 2 to 0.2, augmentation to 0.3
@@ -39,9 +39,9 @@ def get_config(variant: str = "") -> ConfigDict:
     c.share_fake = False  # fresh latents for each side
     c.augment.name, c.augment.pipe = "ada", "r3gan"
     if side == 28:
-        widths(c, (64,) * 3)
-        schedules(c, batch=64, over="300k images", gamma=1.0, strength=0.2, half_life=20e3)
-        c.duration = "400k images"
+        widths(c, (64, 32, 16), blocks=1)
+        schedules(c, batch=64, over="100k images", gamma=1.0, strength=0.2, half_life=10e3)
+        c.duration = "150k images"
     if variant == "cifar10":
         widths(c, (768,) * 4, bf16_stages=3)
         schedules(c, batch=512, over="20M images", gamma=0.05, strength=0.55, half_life=5e6)
@@ -58,13 +58,13 @@ def get_config(variant: str = "") -> ConfigDict:
     common.rows_for_classes(c, variant)
     if variant == "tiny":
         common.tiny(c)
-        widths(c, (16,) * 3)
+        widths(c, (16,) * 3, blocks=1)
     return c
 
 
 def sweep() -> list[dict]:
     """Gamma from a quarter to four times the preset's, its end a tenth of its start."""
-    return [{"loss.penalties": penalties(factor, "300k images")} for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    return [{"loss.penalties": penalties(factor, "100k images")} for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
 
 
 def gamma_of(side: int, batch: int) -> float:
@@ -93,6 +93,7 @@ def schedules(c: ConfigDict, *, batch: int, over: str, gamma: float, strength: f
     c.ema.rampup = 0.0
 
 
-def widths(c: ConfigDict, lowest_first: tuple[int, ...], bf16_stages: int = 0) -> None:
-    c.model.generator = ConfigDict({"widths": lowest_first, "bf16_stages": bf16_stages})
-    c.model.discriminator = ConfigDict({"widths": lowest_first[::-1], "bf16_stages": bf16_stages})
+def widths(c: ConfigDict, lowest_first: tuple[int, ...], bf16_stages: int = 0, blocks: int = 2) -> None:
+    both = {"bf16_stages": bf16_stages, "blocks": blocks}
+    c.model.generator = ConfigDict({"widths": lowest_first, **both})
+    c.model.discriminator = ConfigDict({"widths": lowest_first[::-1], **both})

@@ -7,7 +7,7 @@ Adversarial Networks with Limited Data, 2020 (ADA).
     python launch.py --config=experiments/stylegan2_ada.py:cifar10     the authors' cfg=cifar, with labels
     python launch.py --mode=sample --workdir=runs/stylegan2_ada --truncation=0.7
 
-    mnist5k, mnist, fashion_mnist    28x28 grey, widths of 64
+    mnist5k, mnist, fashion_mnist    28x28 grey, widths of 32
     cifar10                          G 20.2M, D 23.1M parameters; Adam 2.5e-3 (0, 0.99), batch 64, R1 of 0.01 at each
                                      16th step, no path length, no style mixing, EMA half-life 500k images, ADA bgc
     celeb_a, imagenet64, folder      64x64: one more resolution, style mixing 0.9, path length 2 at each 4th step, R1 by
@@ -42,10 +42,10 @@ def get_config(variant: str = "") -> ConfigDict:
     networks(c, (512,) * 4)
     if side == 28:
         c.game.latent_size = 64
-        networks(c, (64,) * 3, w_size=64)
-        c.ema.half_life_images = 20e3
+        networks(c, (32,) * 3, w_size=64)
+        c.ema.half_life_images = 10e3
         c.augment.speed_images = 100e3
-        c.duration = "400k images"
+        c.duration = "200k images"
     if side == 64:
         networks(c, (512, 512, 512, 512, 256), style_mixing=0.9)
         optimizers(c, 0.0025, lazy_g=True)

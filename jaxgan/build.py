@@ -24,7 +24,7 @@ from jaxgan.games.augmentation import read_augmentation
 from jaxgan.games.heads import Codes
 from jaxgan.games.penalties import TERMS, read_penalties
 from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
-from jaxgan.optim import Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
+from jaxgan.optim import Lookahead, Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
 from jaxgan.state import TrainState
 from jaxgan.update import create_state, make_update, with_data
 
@@ -200,7 +200,10 @@ def make_optimizers(config: ConfigDict, counting: Counting) -> Optimizers:
     if c.clip_weights < 0:
         raise ConfigError(f"config.optimizer.clip_weights {c.clip_weights} must be above 0, or 0 for none")
     clip = weight_clipping(c.clip_weights) if c.clip_weights else None
-    return Optimizers(one("generator"), one("discriminator"), clip)
+    if c.lookahead.every < 0 or not 0.0 < c.lookahead.share <= 1.0:
+        raise ConfigError(f"config.optimizer.lookahead {dict(c.lookahead)}: every must be 0 or more, share in (0, 1]")
+    lookahead = Lookahead(c.lookahead.every, c.lookahead.share) if c.lookahead.every else None
+    return Optimizers(one("generator"), one("discriminator")._replace(box=clip), lookahead)
 
 
 def _find(package, kind: str, name: str, needs: tuple[str, ...]):

@@ -41,6 +41,7 @@ class Optimizer(NamedTuple):
     transformation: optax.GradientTransformation
     schedule: Schedule = lambda images: jnp.float32(1.0)  # a factor on the updates
     ramps: Mapping[str, Ramp] = {}  # of knobs, by name
+    box: optax.GradientTransformation | None = None  # holds the weights; after the schedule, to hold exactly
 
     def init(self, params):
         return self.transformation.init(params)
@@ -52,15 +53,23 @@ class Optimizer(NamedTuple):
             state = state._replace(hyperparams={**state.hyperparams, **now})
         updates, state = self.transformation.update(grads, state, params)
         factor = self.schedule(images)
-        return jax.tree.map(lambda u: factor * u, updates), state
+        updates = jax.tree.map(lambda u: factor * u, updates)
+        return updates if self.box is None else self.box.update(updates, (), params)[0], state
+
+
+class Lookahead(NamedTuple):
+    """Lookahead of both sides together: Chavdarova et al., Taming GANs with Lookahead-Minmax, 2021, algorithm 1."""
+
+    every: int  # k, updates between two steps back
+    share: float  # alpha, of the way that is kept
 
 
 class Optimizers(NamedTuple):
-    """The optimizers of both sides, and the discriminator's box."""
+    """The optimizers of both sides, and what steps both back."""
 
     generator: Optimizer
     discriminator: Optimizer
-    clip_discriminator: optax.GradientTransformation | None = None  # after the schedule: the box has to hold exactly
+    lookahead: Lookahead | None = None
 
 
 def make_ramp(value: Mapping[str, Any], images_of: Callable[[str], float], where: str) -> Ramp:

@@ -14,8 +14,8 @@ import optax
 
 from jaxgan.data.sampler import sample
 from jaxgan.errors import ConfigError
-from jaxgan.games import Game
-from jaxgan.optim import Optimizers, Ramp
+from jaxgan.games import Aux, Game
+from jaxgan.optim import Lookahead, Optimizers, Ramp
 from jaxgan.state import TrainState
 
 PyTree = Any
@@ -27,6 +27,8 @@ def create_state(game: Game, optimizers: Optimizers, key: jax.Array, batch: dict
     key_init, key_run = jax.random.split(key)
     params_g, params_d, variables = game.init(key_init, batch)
     adaptive = variables.pop("adaptive", {})
+    if optimizers.lookahead is not None:
+        adaptive["slow"] = jax.tree.map(jnp.copy, {"g": params_g, "d": params_d})
     return TrainState(
         step=jnp.int32(0),
         images=jnp.uint32(0),
@@ -51,7 +53,8 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         optimizers: of both sides, with their schedules.
         config: has `d_steps` (discriminator steps per generator step), `share_fake` (one generator pass serves the D
             and the G step; only where d_steps is 1), `simultaneous` (the generator answers the discriminator as it was
-            before its step), `ema.half_life_images` and `ema.rampup`.
+            before its step), `accumulate` (parts in which a batch is taken, one after another, to save memory),
+            `ema.half_life_images` and `ema.rampup`.
 
     Returns:
         `update(state, batch, axis_name=None) -> (state, metrics)`. `batch` holds `d_steps * B` examples, leaves
@@ -59,19 +62,17 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         of the global batch holds whole examples. The G step sees the last D step's. Metrics are scalars; of several D
         steps the last one's are given.
     """
-    d_steps, share_fake = config.d_steps, config.share_fake and config.d_steps == 1
+    d_steps, parts = config.d_steps, config.accumulate
+    share_fake = config.share_fake and d_steps == parts == 1
     half_life, rampup = config.ema.half_life_images, config.ema.rampup
+    gradient_d, gradient_g = (_accumulated(loss, parts) for loss in (game.discriminator_loss, game.generator_loss))
     _check(config)
 
     def discriminator_step(state, batch, key, axis_name, fake=None):
         seen = {**batch, "images": state.images}
-        grads, aux = jax.grad(game.discriminator_loss, has_aux=True)(
-            state.params_d, state.params_g, _variables(state), seen, key, axis_name, fake
-        )
+        grads, aux = gradient_d(state.params_d, state.params_g, _variables(state), seen, key, axis_name, fake)
         grads = _mean(grads, axis_name)
         updates, opt_d = optimizers.discriminator.updates(grads, state.opt_d, state.params_d, state.images)
-        if optimizers.clip_discriminator is not None:
-            updates, _ = optimizers.clip_discriminator.update(updates, (), state.params_d)
         params_d = optax.apply_updates(state.params_d, updates)
         images = state.images + _batch_size(batch, axis_name)
         state = state.replace(params_d=params_d, opt_d=opt_d, images=images, **_split(aux.variables))
@@ -81,9 +82,7 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         params_d = params_d if config.simultaneous else state.params_d
         batch = {**batch, "images": state.images}
         if shared is None:
-            grads, aux = jax.grad(game.generator_loss, has_aux=True)(
-                state.params_g, params_d, _variables(state), batch, key, axis_name
-            )
+            grads, aux = gradient_g(state.params_g, params_d, _variables(state), batch, key, axis_name)
         else:
             fake, pullback = shared
 
@@ -131,6 +130,7 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
     def update(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):
         key = jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step)
         state, metrics = (play_shared if share_fake else play)(state, batch, key, axis_name)
+        state = _look_ahead(state, optimizers.lookahead)
         decay = ema_decay(state.images, _batch_size(batch, axis_name), half_life, rampup)
         state = state.replace(
             step=state.step + 1,
@@ -143,7 +143,54 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
     return update
 
 
+def _accumulated(loss: Callable, parts: int) -> Callable:
+    """`jax.grad(loss, has_aux=True)`, of a batch taken in parts: the mean of their gradients and metrics.
+
+    An example's draws are the same as in one pass. What mixes examples (batch norm, losses over the batch) sees a part.
+    Collections move from part to part; what the game adapts moves once, by the last one.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+    if parts == 1:
+        return gradient
+
+    def in_parts(params, others, variables, batch, key, axis_name, fake=None):
+        def split(x):
+            return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+
+        whole = {name: x for name, x in batch.items() if x.ndim == 0}
+        adaptive = variables["adaptive"]
+
+        def one(collections, part):
+            seen, own = {**whole, **part[0]}, {**collections, "adaptive": adaptive}
+            grads, aux = gradient(params, others, own, seen, key, axis_name, part[1])
+            collections = dict(aux.variables)
+            return collections, (grads, aux.metrics, collections.pop("adaptive"))
+
+        examples = {name: split(x) for name, x in batch.items() if x.ndim}
+        collections = {name: tree for name, tree in variables.items() if name != "adaptive"}
+        inputs = (examples, None if fake is None else split(fake))
+        collections, (grads, metrics, moved) = jax.lax.scan(one, collections, inputs)
+        mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), (grads, metrics))
+        last = jax.tree.map(lambda x: x[-1], moved)
+        return mean[0], Aux(mean[1], {**collections, "adaptive": last})
+
+    return in_parts
+
+
+def _look_ahead(state: TrainState, lookahead: Lookahead | None) -> TrainState:
+    """At each k-th update both sides go back to where they were, but for a share of the way (Lookahead-minmax)."""
+    if lookahead is None:
+        return state
+    slow, fast = state.adaptive["slow"], {"g": state.params_g, "d": state.params_d}
+    due = (state.step + 1) % lookahead.every == 0
+    between = jax.tree.map(lambda s, f: s + lookahead.share * (f - s), slow, fast)
+    slow, fast = (jax.tree.map(lambda a, b: jnp.where(due, a, b), between, old) for old in (slow, fast))
+    return state.replace(params_g=fast["g"], params_d=fast["d"], adaptive={**state.adaptive, "slow": slow})
+
+
 def _check(config: Any) -> None:
+    if config.accumulate < 1 or config.batch_size % config.accumulate:
+        raise ConfigError(f"config.accumulate {config.accumulate} must divide the batch size {config.batch_size}")
     if config.simultaneous and config.d_steps > 1:
         raise ConfigError(f"simultaneous updates are one step of each side, but d_steps is {config.d_steps}")
 

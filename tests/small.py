@@ -34,9 +34,10 @@ def sgd(learning_rate=0.1, schedule="constant", images=0.0):
     return Optimizers(optimizer, optimizer)
 
 
-def settings(d_steps=1, share_fake=False, half_life_images=100.0, rampup=0.0, simultaneous=False):
+def settings(d_steps=1, share_fake=False, half_life_images=100.0, rampup=0.0, simultaneous=False, accumulate=1):
     ema = SimpleNamespace(half_life_images=half_life_images, rampup=rampup)
-    return SimpleNamespace(d_steps=d_steps, share_fake=share_fake, simultaneous=simultaneous, ema=ema)
+    fields = {"d_steps": d_steps, "share_fake": share_fake, "simultaneous": simultaneous, "ema": ema}
+    return SimpleNamespace(**fields, accumulate=accumulate, batch_size=8)
 
 
 def new_state(game, optimizers, seed=0):

@@ -83,7 +83,7 @@ def test_game_options_reach_the_game():
 def test_weight_clipping_is_the_discriminator_s_alone():
     config = tiny()
     counting = Counting(8, 100)
-    assert make_optimizers(config, counting).clip_discriminator is None
+    assert make_optimizers(config, counting).discriminator.box is None
     config.optimizer.clip_weights = -0.1
     with pytest.raises(ConfigError, match=r"clip_weights -0\.1"):
         make_optimizers(config, counting)

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxgan.errors import ConfigError
 from jaxgan.losses import ADVERSARIAL
+from jaxgan.optim import Lookahead
 from jaxgan.parallel import Parallel
 from jaxgan.update import ema_decay, make_update, repeat
 from tests.small import (
@@ -138,6 +139,51 @@ def test_simultaneous_updates_answer_the_discriminator_before_its_step(share_fak
     alternating, _ = make_update(game, optimizers, settings(share_fake=share_fake))(state, batch)
     assert_close(alternating.params_g, stepped(new.params_d), rtol=1e-5, atol=1e-6)
     assert_close(alternating.params_d, new.params_d, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("game", [mlp_game("hinge"), mlp_game("wasserstein", dropout=0.3)], ids=["plain", "dropout"])
+@pytest.mark.parametrize("d_steps", [1, 2])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(game, d_steps):
+    state = new_state(game, sgd())
+    rng = np.random.default_rng(0)
+    real = jnp.asarray(rng.uniform(-1, 1, (BATCH * d_steps, 8, 8, 1)), jnp.float32)
+    batch = {"real": real, "index": jnp.arange(BATCH * d_steps)}
+    whole, parts = (
+        jax.jit(make_update(game, sgd(), settings(d_steps=d_steps, accumulate=n)))(state, batch) for n in (1, 4)
+    )
+    assert_close(parts[0], whole[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(parts[1]["loss_d"], whole[1]["loss_d"], rtol=1e-5)
+
+
+def test_parts_move_batch_statistics_one_after_another():
+    game = dcgan_game()
+    state = new_state(game, sgd())
+    real = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (BATCH, 8, 8, 1)), jnp.float32)
+    batch = {"real": real, "index": jnp.arange(BATCH)}
+    new, _ = jax.jit(make_update(game, sgd(), settings(accumulate=2)))(state, batch)
+    mean = new.variables["generator"]["batch_stats"]["BatchNorm_0"]["norm"]["mean"]
+    assert np.abs(mean).max() > 0 and int(new.images) == BATCH
+    with pytest.raises(ConfigError, match="accumulate 3 must divide the batch size 8"):
+        make_update(game, sgd(), settings(accumulate=3))
+
+
+def test_lookahead_steps_both_sides_back():
+    game = mlp_game()
+    plain, looking = sgd(), sgd()._replace(lookahead=Lookahead(every=3, share=0.25))
+    real = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (BATCH, 8, 8, 1)), jnp.float32)
+    batch = {"real": real, "index": jnp.arange(BATCH)}
+    fast, state = new_state(game, plain), new_state(game, looking)
+    start = state
+    step_fast, step = (jax.jit(make_update(game, optimizers, settings())) for optimizers in (plain, looking))
+    for number in range(1, 4):
+        fast, state = step_fast(fast, batch)[0], step(state, batch)[0]
+        if number < 3:
+            assert_close(state.params_g, fast.params_g, rtol=1e-6, atol=1e-7)
+    for side in ("params_g", "params_d"):
+        first, last = getattr(start, side), getattr(fast, side)
+        expected = jax.tree.map(lambda s, f: s + 0.25 * (f - s), first, last)
+        assert_close(getattr(state, side), expected, rtol=1e-5, atol=1e-6)
+    assert_equal(state.adaptive["slow"], {"g": state.params_g, "d": state.params_d})
 
 
 def test_simultaneous_updates_are_one_step_of_each():
