@@ -1,12 +1,13 @@
 """How many modes do GANs find? Several seeds of experiments/pacgan.py, beside the published rows.
 
     python benchmarks/mode_coverage.py --suites ring grid --packing 1 2 --seeds 5 --runs runs/modes
-    python benchmarks/mode_coverage.py --suites stacked_mnist5k --seeds 1 --duration "20k steps"
+    python benchmarks/mode_coverage.py --suites stacked_mnist5k --seeds 1 --updates 20000
     python benchmarks/mode_coverage.py ... --only_table          what is there already
 
-Each run is one call of launch.py with a work folder of its own; finished ones are not repeated, so the script may be
-stopped and started again. The table gives mean and standard error over the seeds of the last evaluation of each run,
-and how far that is from the published mean, in standard errors of the difference.
+Each run is one call of launch.py with a work folder of its own. What is there is not repeated, and a run that was
+shorter goes on, so the script may be stopped, and started again with more updates. The table gives mean and standard
+error over the seeds of the evaluation after so many updates, and how far that is from the published mean, in standard
+errors of the difference.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=["ring", "grid"])
     parser.add_argument("--packing", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seeds", type=int, default=5, help="how many; 0, 1, ...")
-    parser.add_argument("--duration", default="", help='such as "400k steps"; left out: the experiment\'s')
+    parser.add_argument("--updates", type=int, default=40_000, help="a multiple of 5,000; the papers' are 400,000")
     parser.add_argument("--runs", default=str(ROOT / "runs" / "modes"), help="a folder for the work folders")
     parser.add_argument("--only_table", action="store_true", help="train nothing")
     args = parser.parse_args()
@@ -53,7 +54,7 @@ def main() -> None:
     # Seed by seed, so that a table begun is a table with fewer seeds, and not one with fewer rows.
     runs = [(*row, seed) for seed in range(args.seeds) for row in rows]
     for number, run in enumerate(runs, 1):
-        if not args.only_table and last_evaluation(folder(args, *run)) is None:
+        if not args.only_table and evaluation(args, *run) is None:
             print(f"run {number} of {len(runs)}: {run}", flush=True)
             launch(args, *run)
     print(f"\n{machine()}\n")
@@ -61,30 +62,30 @@ def main() -> None:
 
 
 def folder(args: argparse.Namespace, suite: str, packing: int, seed: int) -> pathlib.Path:
-    length = f"-{args.duration.replace(' ', '')}" if args.duration else ""
-    return pathlib.Path(args.runs) / f"{suite}{length}-packing{packing}-seed{seed}"
+    return pathlib.Path(args.runs) / f"{suite}-packing{packing}-seed{seed}"
 
 
 def launch(args: argparse.Namespace, suite: str, packing: int, seed: int) -> None:
     command = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT}/experiments/pacgan.py:{suite}"]
-    command += [f"--config.game.packing={packing}", f"--config.seed={seed}"]
-    command += [f"--config.duration={args.duration}"] if args.duration else []
+    command += [f"--config.game.packing={packing}", f"--config.seed={seed}", f"--config.duration={args.updates} steps"]
     command += [f"--workdir={folder(args, suite, packing, seed)}"]
     print(shlex.join(command), flush=True)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def last_evaluation(workdir: pathlib.Path) -> dict[str, float] | None:
-    """The numbers of a finished run's last evaluation by their short names; None if it has none or is not finished."""
-    if not (workdir / "samples" / "final.png").exists():
+def evaluation(args: argparse.Namespace, suite: str, packing: int, seed: int) -> dict[str, float] | None:
+    """The numbers after so many updates by their short names; None if the run has not come that far."""
+    file = folder(args, suite, packing, seed) / "evaluation.json"
+    entries = json.loads(file.read_text()) if file.exists() else []
+    values = next((entry["values"] for entry in entries if entry["step"] == args.updates), None)
+    if values is None:
         return None
-    entry = json.loads((workdir / "evaluation.json").read_text())[-1]
     return {
         short: value
         for short in SHOWN
-        for name, value in entry["values"].items()
+        for name, value in values.items()
         if name.startswith(short) and name[len(short)].isdigit()
-    } | {"step": entry["step"]}
+    }
 
 
 def table(args: argparse.Namespace, rows: list[tuple[str, int]]) -> str:
@@ -93,7 +94,7 @@ def table(args: argparse.Namespace, rows: list[tuple[str, int]]) -> str:
         "|---|---|---|---|" + "---|---|" * len(SHOWN),
     ]
     for suite, packing in rows:
-        found = [last_evaluation(folder(args, suite, packing, seed)) for seed in range(args.seeds)]
+        found = [evaluation(args, suite, packing, seed) for seed in range(args.seeds)]
         found = [entry for entry in found if entry]
         if not found:
             continue
@@ -102,7 +103,7 @@ def table(args: argparse.Namespace, rows: list[tuple[str, int]]) -> str:
             values = [entry[short] for entry in found if short in entry]
             published = PUBLISHED.get((suite, packing), {}).get(short)
             cells += [measured(values, published) if values else "", shown(*published) if published else ""]
-        lines.append(f"| {suite} | {packing} | {len(found)} | {found[0]['step']:,} | {' | '.join(cells)} |")
+        lines.append(f"| {suite} | {packing} | {len(found)} | {args.updates:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
