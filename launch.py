@@ -5,6 +5,7 @@
     python launch.py --mode=sample --workdir=runs/dcgan --num_samples=5000
     python launch.py --mode=eval --workdir=runs/dcgan
     python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
+    python launch.py --mode=explore --what=neighbours --workdir=runs/dcgan
 """
 
 import pathlib
@@ -16,11 +17,13 @@ from ml_collections import config_flags
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<experiment> if not given.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore"], "What to do.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
 _SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
-_CLASSES = flags.DEFINE_list("classes", [], "With --mode=sample: of which classes, by name or number.")
+_CLASSES = flags.DEFINE_list("classes", [], "With --mode=sample and explore: of which classes, by name or number.")
+_WHAT = flags.DEFINE_string("what", "interpolation", "With --mode=explore: a tool of jaxgan.explore.")
+_PICTURE = flags.DEFINE_string("picture", None, "With --what=projection: a picture to find in the latent space.")
 _TRUNCATION = flags.DEFINE_float("truncation", None, "With --mode=sample and --mode=eval: the truncation trick.")
 _CHECKPOINT = flags.DEFINE_list("checkpoint", ["best", "last"], "With --mode=eval: best, last, or steps.")
 _SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or folder of samples made by somebody else.")
@@ -57,6 +60,11 @@ def main(argv: list[str]) -> None:
             n, options = _NUM_SAMPLES.value, {"classes": _CLASSES.value, "truncation": _TRUNCATION.value}
             for file in sample(workdir, 64 if n is None else n, _SEED.value, **options):
                 print(file)
+        elif _MODE.value == "explore":
+            from jaxgan.explore import explore
+
+            options = {"picture": _PICTURE.value, "classes": _CLASSES.value or None, "seed": _SEED.value}
+            print(explore(workdir, _WHAT.value, checkpoint=_CHECKPOINT.value[-1], **options))
         else:
             print(evaluate(config, workdir))
     except (errors.JaxganError, OSError) as error:

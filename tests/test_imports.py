@@ -38,9 +38,10 @@ LEVELS = {
     "judge": 5,
     "describe": 4,
     "evaluate": 6,
+    "explore": 6,
     "train": 6,
 }
-SAME_LEVEL = {("build", "update"), ("evaluate", "build")}
+SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {
     "losses": {"jax", "collections", "typing", "functools", "math"},
     "metrics": {"jax", "numpy", "typing", "collections", "math", "functools"},

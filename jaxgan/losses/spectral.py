@@ -113,10 +113,14 @@ def spectral_iterate(
 
     def one(path, u, v):
         w = jax.lax.stop_gradient(as_matrix(as_float(found[path], "a kernel"), out_axis))
-        for _ in range(iterations):
-            v = _unit(_product(w, u), v, eps)
-            u = _unit(_product(w.T, v), u, eps)
-        return SpectralVectors(u, v)
+
+        def turn(_, pair):
+            v = _unit(_product(w, pair.u), pair.v, eps)
+            return SpectralVectors(_unit(_product(w.T, v), pair.u, eps), v)
+
+        # One turn is written out; of many a loop is compiled, not all of them.
+        pair = SpectralVectors(u, v)
+        return turn(0, pair) if iterations == 1 else jax.lax.fori_loop(0, iterations, turn, pair)
 
     return {path: one(path, *pair) for path, pair in vectors.items()}
 
