@@ -75,7 +75,8 @@ def base(experiment: str) -> ConfigDict:
     c.augment.every = 4  # updates between two changes of p
 
     # A value that moves while images are seen: {"from": 2e-4, "to": 5e-5, "over": "20M images", "shape": "cosine"} in
-    # place of the number, for every knob of an optimizer, a penalty's weight, ema.half_life_images and augment.p.
+    # place of the number, for every knob of an optimizer, a penalty's weight ({"r1": {"weight": {"from": ...}}}), and,
+    # set within `with c.ignore_type():`, ema.half_life_images and augment.p.
     c.optimizer = ConfigDict()
     adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999, "eps": 1e-8}
     c.optimizer.generator = ConfigDict(adam)

@@ -58,7 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.rows_for_classes(c, variant)
     if variant == "tiny":
         common.tiny(c)
-        widths(c, (16,) * 3, blocks=1)
+        widths(c, (16, 16), blocks=1)
     return c
 
 

@@ -48,6 +48,6 @@ def get_config(variant: str = "") -> ConfigDict:
     common.rows_for_classes(c, variant)
     if variant == "tiny":
         common.tiny(c)
-        c.model.generator.widths = c.model.discriminator.widths = (8,) * 3
+        c.model.generator.widths = c.model.discriminator.widths = (8, 8)
         c.d_steps = 2
     return c

@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.rows_for_classes(c, variant)
     if variant == "tiny":
         common.tiny(c)
-        networks(c, (8,) * 3, w_size=8)
+        networks(c, (8, 8), w_size=8)
         c.model.discriminator.group_size = 4
     return c
 

@@ -51,7 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.every(c, 20)
     if variant == "tiny":
         common.tiny(c)
-        widths(c, (8,) * 3, (8,) * 3)
+        widths(c, (8, 8), (8, 8))
         c.d_steps = 2
     return c
 

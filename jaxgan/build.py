@@ -21,7 +21,7 @@ from jaxgan.counting import Counting
 from jaxgan.errors import ConfigError
 from jaxgan.games import Game, heads
 from jaxgan.games.augmentation import read_augmentation
-from jaxgan.games.heads import Codes
+from jaxgan.games.heads import Codes, read_heads
 from jaxgan.games.penalties import TERMS, read_penalties
 from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
 from jaxgan.optim import Lookahead, Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
@@ -76,6 +76,8 @@ def make_experiment(
     if config.data.flip and len(shape) != 3:
         raise ConfigError(f"config.data.flip mirrors pictures; the examples here have the shape {tuple(shape)}")
     counting = make_counting(config, examples)
+    if Codes(**config.game.codes).size and config.share_fake and config.d_steps == config.accumulate == 1:
+        raise ConfigError("config.game.codes: each side has to know the codes of its own samples; set share_fake=False")
     game = make_game(config, tuple(shape), counting, label_counts)
     optimizers = make_optimizers(config, counting)
 
@@ -136,13 +138,11 @@ def make_game(
 def _make_networks(config: ConfigDict, shape: tuple[int, ...], classes: int, codes: Codes):
     """Both modules; what they are told of labels, heads and codes is what the game gives them."""
     networks = _find(jaxgan.models, "model", config.model.name, ("Generator", "Discriminator"))
-    weights = config.loss.auxiliary.to_dict()
-    wanted = {name: heads.TERMS[name].head for name, value in weights.items() if value and name in heads.TERMS}
+    terms = read_heads(config.loss.auxiliary.to_dict(), has_labels=classes > 0, codes=codes)
+    wanted = sorted({heads.TERMS[term.name].head for term in terms})
     told_g = {"classes": classes} if classes else {}
-    told_d = dict(told_g)
-    if wanted:
-        told_d |= {"heads": tuple(sorted(set(wanted.values())))}
-    if "code" in wanted.values():
+    told_d = told_g | ({"heads": tuple(wanted)} if wanted else {})
+    if "code" in wanted:
         told_d["code_size"] = codes.size
     generator = _construct(networks.Generator, "config.model.generator", config.model.generator, shape=shape, **told_g)
     discriminator = _construct(

@@ -244,7 +244,7 @@ def _labels(classes: Sequence[str], names: Sequence[str], n: int, game: Game) ->
         return None
     if game.conditions is None:
         raise ConfigError("--classes: this run's generator was trained without labels")
-    numbers = {name: number for number, name in enumerate(names)} | {str(n): n for n in range(len(names))}
+    numbers = {str(n): n for n in range(len(names))} | {name: number for number, name in enumerate(names)}
     unknown = [name for name in classes if name not in numbers]
     if unknown:
         raise ConfigError(f"--classes: there is no {', '.join(unknown)}; known: {', '.join(names)}")

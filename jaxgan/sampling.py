@@ -15,7 +15,6 @@ from jaxgan.state import TrainState
 PyTree = Any
 _MOST_AT_ONCE = 256  # on a device
 _AXIS = "batch"
-_CONDITIONS = 2**31 - 1  # folded into a key: no sample's number
 
 
 class Generator:
@@ -29,7 +28,7 @@ class Generator:
     def __init__(self, game: Game, devices: Sequence[jax.Device] | None = None):
         def draw(params_g, variables, key, index, condition, truncation):
             if condition is None and game.conditions is not None:
-                condition = game.conditions(jax.random.fold_in(key, _CONDITIONS), index)
+                condition = game.conditions(key, index)
             return game.decode(params_g, variables, game.latents(key, index, truncation), condition, truncation)
 
         self.is_conditional = game.conditions is not None

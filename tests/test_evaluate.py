@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,8 @@ from PIL import Image
 from experiments import toy2d
 from jaxgan import evaluation
 from jaxgan.errors import CheckpointError, ConfigError, DataError
-from jaxgan.evaluate import evaluate, evaluate_samples, load_trained, read_samples
+from jaxgan.evaluate import _labels, evaluate, evaluate_samples, load_trained, read_samples, sample
+from jaxgan.sampling import Generator
 from jaxgan.train import train
 
 
@@ -131,3 +134,88 @@ def test_samples_that_are_none(damage, tmp_path):
 def test_too_few_samples(run):
     with pytest.raises(ConfigError, match="--num_samples=1"):
         evaluate(run, num_samples=1)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """Points on the ring, with the mode as the label."""
+    workdir = tmp_path_factory.mktemp("evaluate") / "conditional"
+    config = toy2d.get_config("tiny")
+    config.game.conditional = True
+    config.eval.every = "0 steps"
+    train(config, str(workdir))
+    return str(workdir)
+
+
+def points(files):
+    archive, grid = files
+    assert grid.is_file()
+    return np.load(archive)["arr_0"]
+
+
+def test_samples_of_classes_are_taken_in_turn(conditional):
+    files = sample(conditional, 7, seed=2, classes=("5", "0", "3"))
+    assert files[0].name == "generated_step_000000001_seed_2_n_7_of_5_0_3.npz"
+    trained = load_trained(conditional)
+    z = trained.game.latents(jax.random.key(2), np.arange(7))
+    labels = np.array([5, 0, 3, 5, 0, 3, 5])
+    variables = {"generator": trained.state.ema_variables}
+    expected = trained.game.decode(trained.state.ema_g, variables, z, labels)
+    np.testing.assert_allclose(points(files), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_of_no_class_are_such_as_the_data_has(conditional):
+    trained = load_trained(conditional)
+    found = points(sample(conditional, 20))
+    np.testing.assert_allclose(found, Generator(trained.game).samples(trained.state, jax.random.key(0), 20), rtol=1e-5)
+    z = trained.game.latents(jax.random.key(0), np.arange(20))
+    variables = {"generator": trained.state.ema_variables}
+    of_each = np.stack(
+        [trained.game.decode(trained.state.ema_g, variables, z, np.full(20, label)) for label in range(8)]
+    )
+    taken = np.abs(of_each - found).max(axis=2).argmin(axis=0)
+    assert np.abs(of_each[taken, np.arange(20)] - found).max() < 1e-5  # each is of some class
+    assert len(set(taken.tolist())) > 3
+
+
+def test_truncated_samples(conditional, run):
+    whole, cut = (sample(conditional, 9, classes=("1",), truncation=t) for t in (None, 0.1))
+    assert cut[0].name == "generated_step_000000001_seed_0_n_9_of_1_truncation_0.1.npz"
+    trained = load_trained(conditional)
+    z = trained.game.latents(jax.random.key(0), np.arange(9), 0.1)
+    variables = {"generator": trained.state.ema_variables}
+    expected = trained.game.decode(trained.state.ema_g, variables, z, np.ones(9, int))
+    np.testing.assert_allclose(points(cut), expected, rtol=1e-4, atol=1e-5)
+    assert points(cut).std() < points(whole).std()
+    assert "truncation_0.5" in sample(run, 3, truncation=0.5)[0].name  # without labels too
+
+
+def test_classes_that_cannot_be_had(conditional, run):
+    with pytest.raises(ConfigError, match=r"--classes: there is no 8, cat; known: 0, 1, 2, 3, 4, 5, 6, 7"):
+        sample(conditional, 4, classes=("1", "8", "cat"))
+    with pytest.raises(ConfigError, match="--classes: this run's generator was trained without labels"):
+        sample(run, 4, classes=("1",))
+
+
+def test_the_truncation_of_an_evaluation_is_on_record(conditional):
+    options = {"checkpoints": ["last"], "num_samples": 40, "metrics": ("swd",)}
+    evaluate(conditional, **options)
+    evaluate(conditional, truncation=0.1, **options)
+    whole, cut = entries(pathlib.Path(conditional))[-2:]
+    assert "truncation" not in whole and cut["truncation"] == 0.1
+    assert whole["values"]["swd40_train_raw"] != cut["values"]["swd40_train_raw"]
+
+
+LABELLED = SimpleNamespace(conditions=lambda key, index: index)
+
+
+def test_classes_by_name_or_number():
+    names = ("cat", "dog", "cow")
+    assert _labels((), names, 4, LABELLED) is None
+    np.testing.assert_array_equal(_labels(("cow", "0"), names, 5, LABELLED), [2, 0, 2, 0, 2])
+    np.testing.assert_array_equal(_labels(("dog", "cat", "2"), names, 2, LABELLED), [1, 0])
+
+
+def test_a_class_whose_name_is_a_number_is_found_by_its_name():
+    """A folder of pictures with the subfolders 1, 2 and 3: what was asked for is what the file is named after."""
+    np.testing.assert_array_equal(_labels(("1", "3"), ("1", "2", "3"), 2, LABELLED), [0, 2])

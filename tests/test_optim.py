@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from jaxgan.errors import ConfigError
-from jaxgan.optim import make_optimizer, make_schedule
+from jaxgan.optim import Optimizer, Ramp, make_optimizer, make_ramp, make_schedule
+from jaxgan.update import ema_decay
 
 PARAMS = {"w": jnp.array([1.0, -2.0, 3.0])}
 GRADS = [{"w": jnp.array([0.5, -1.0, 2.0])}, {"w": jnp.array([-0.25, 4.0, 1.0])}]
@@ -100,3 +101,89 @@ def test_an_optimizer_without_a_learning_rate_is_a_message_too():
 def test_every_optimizer_that_the_message_names_moves_against_the_gradient(name):
     moved = run(make_optimizer(name, learning_rate=1e-3), grads=GRADS[:1])[0] - PARAMS["w"]
     assert np.array_equal(np.sign(moved), -np.sign(GRADS[0]["w"]))
+
+
+SEEN = jnp.array([0, 250, 500, 1000, 4_000_000_000], jnp.uint32)
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [("linear", [2.0, 0.5, -1.0, -4.0, -4.0]), ("cosine", [2.0, 2.0 - 6.0 * (0.5 - 0.5**1.5), -1.0, -4.0, -4.0])],
+)
+def test_a_ramp_goes_from_its_start_to_its_end_and_stays(shape, expected):
+    """A quarter of the way along half a cosine is 1/2 - 1/2 sqrt(1/2)."""
+    np.testing.assert_allclose(jax.jit(Ramp(2.0, -4.0, 1000.0, shape))(SEEN), expected, rtol=1e-6)
+
+
+def test_a_ramp_is_as_a_configuration_gives_it():
+    asked = []
+
+    def images_of(duration):
+        asked.append(duration)
+        return 1000.0
+
+    given = {"from": 1, "to": 0.5, "over": "2 epochs"}
+    assert make_ramp(given, images_of, "config.here") == Ramp(1.0, 0.5, 1000.0, "linear")
+    assert make_ramp({**given, "shape": "cosine"}, images_of, "config.here") == Ramp(1.0, 0.5, 1000.0, "cosine")
+    assert asked == ["2 epochs", "2 epochs"]
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ({"from": 1.0, "to": 0.0}, r"config\.here is \{.*\}; a ramp has from, to, over and perhaps shape"),
+        ({"from": 1.0, "to": 0.0, "over": 5.0, "until": 3.0}, "a ramp has from, to, over and perhaps shape"),
+        ({"from": 1.0, "to": 0.0, "over": 0.0}, r"config\.here is .*over must be above 0, and shape linear or cosine"),
+        ({"from": 1.0, "to": 0.0, "over": -1.0}, "over must be above 0"),
+        ({"from": 1.0, "to": 0.0, "over": 5.0, "shape": "sine"}, "shape linear or cosine"),
+    ],
+)
+def test_what_a_wrong_ramp_says(value, words):
+    with pytest.raises(ConfigError, match=words):
+        make_ramp(value, float, "config.here")
+
+
+def test_the_cosine_schedule():
+    found = jax.jit(make_schedule("cosine_to_zero", 1000.0))(SEEN)
+    np.testing.assert_allclose(found, [1.0, 0.5 + 0.5**1.5, 0.5, 0.0, 0.0], atol=1e-7)
+    with pytest.raises(ConfigError, match=r"cosine_to_zero.*needs a duration above 0"):
+        make_schedule("cosine_to_zero", 0)
+
+
+def ramped_adam_by_hand(rates, b2s, factors):
+    """Adam whose learning rate and beta2 are other ones at each step; the bias is corrected with the step's beta2."""
+    w, m, v = np.array([1.0, -2.0, 3.0]), 0.0, 0.0
+    for t, (rate, b2, factor) in enumerate(zip(rates, b2s, factors, strict=True), start=1):
+        g = np.asarray(GRADS[(t - 1) % 2]["w"], np.float64)
+        m, v = 0.5 * m + 0.5 * g, b2 * v + (1 - b2) * g**2
+        w = w - factor * rate * (m / (1 - 0.5**t)) / (np.sqrt(v / (1 - b2**t)) + 1e-8)
+    return w
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear_to_zero"])
+def test_ramped_knobs_are_adam_s_at_each_step(schedule):
+    rate, b2 = Ramp(0.1, 0.02, 300.0), Ramp(0.9, 0.99, 200.0, "cosine")
+    plain = make_optimizer("adam", learning_rate=0.1, b1=0.5, b2=0.9, eps=1e-8)
+    optimizer = Optimizer(plain, make_schedule(schedule, 1000.0), {"learning_rate": rate, "b2": b2})
+    images = np.array([0, 100, 200, 300, 400])
+    step = jax.jit(optimizer.updates)
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for t, seen in enumerate(images):
+        updates, state = step(GRADS[t % 2], state, params, jnp.uint32(seen))
+        params = optax.apply_updates(params, updates)
+    rates, b2s = [0.1, 0.1 - 0.08 / 3, 0.1 - 0.16 / 3, 0.02, 0.02], [0.9, 0.945, 0.99, 0.99, 0.99]
+    factors = np.ones(5) if schedule == "constant" else 1 - images / 1000
+    np.testing.assert_allclose(params["w"], ramped_adam_by_hand(rates, b2s, factors), rtol=1e-5)
+    constant = ramped_adam_by_hand([0.1] * 5, [0.9] * 5, factors)
+    assert np.abs(constant - params["w"]).max() > 0.05  # the ramps are a part of it that can be seen
+    knobs = state.hyperparams
+    np.testing.assert_allclose([knobs["learning_rate"], knobs["b2"], knobs["b1"]], [0.02, 0.99, 0.5], rtol=1e-6)
+
+
+def test_the_average_s_half_life_may_be_a_ramp():
+    """0.5 ** (images per update / half-life), the half-life that of the images seen."""
+    ramp = Ramp(0.0, 100.0, 1000.0)
+    found = [ema_decay(jnp.uint32(seen), jnp.uint32(20), ramp, 0.0) for seen in (0, 250, 1000, 5000)]
+    np.testing.assert_allclose(found, [0.0, 0.5 ** (20 / 25), 0.5**0.2, 0.5**0.2], rtol=1e-6)
+    bounded = [ema_decay(jnp.uint32(seen), jnp.uint32(20), ramp, 0.05) for seen in (250, 5000)]
+    np.testing.assert_allclose(bounded, [0.5 ** (20 / 12.5), 0.5**0.2], rtol=1e-6)

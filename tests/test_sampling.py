@@ -2,14 +2,19 @@
 
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxgan import pictures
-from jaxgan.album import Album, draw_paths, draw_samples
+from jaxgan.album import Album, draw_paths, draw_samples, rows_of_labels
 from jaxgan.data.dataset import make_dataset
+from jaxgan.games import standard
+from jaxgan.losses import ADVERSARIAL
+from jaxgan.models import mlp
 from jaxgan.parallel import Parallel
 from jaxgan.sampling import Generator, spherical_interpolation
 from jaxgan.workdir import Workdir
@@ -180,3 +185,108 @@ def test_draw_samples_and_paths():
     flat = pictures.to_uint8(samples.reshape(6, 8, 8, 1))
     for image, columns in ((draw_paths(samples), 3), (draw_samples(samples.reshape(6, 8, 8, 1), 2), 2)):
         np.testing.assert_array_equal(np.asarray(image), np.asarray(pictures.grid(flat, columns)))
+
+
+class Tell(nn.Module):
+    """Gives back its latent, moved by a number, and after it its label."""
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, z, label, *, train, index=None):
+        shift = self.param("shift", nn.initializers.zeros, ())
+        return jnp.concatenate([z + shift, label[:, None].astype(z.dtype)], axis=1)
+
+
+SHARES = (0.1, 0.2, 0.7)
+TELL_GAME = standard.make_game(
+    Tell(), mlp.Discriminator(classes=3), ADVERSARIAL["hinge"], latent_size=3, label_shares=SHARES
+)
+TELL = Generator(TELL_GAME)
+TELLING = affine_state(raw=100.0, ema=0.0)
+
+
+def latents(n, **options):
+    return np.asarray(TELL_GAME.latents(KEY, jnp.arange(n), **options))
+
+
+@pytest.mark.parametrize("n", [1, 11, 1100])  # parts that do not fill the devices; more than one part
+def test_samples_have_the_labels_that_they_are_given(n):
+    labels = np.arange(n) * 7 % 3
+    found = TELL.samples(TELLING, KEY, n, labels=labels)
+    np.testing.assert_array_equal(found[:, 3], labels)
+    np.testing.assert_allclose(found[:, :3], latents(n), rtol=1e-6)
+    assert TELL.is_conditional and not GENERATOR.is_conditional
+
+
+def test_labels_by_default_are_such_as_the_data_has_and_belong_to_the_sample():
+    many = TELL.samples(TELLING, KEY, 3000)
+    counts = np.bincount(many[:, 3].astype(int), minlength=3)
+    expected = 3000 * np.array(SHARES)
+    assert np.sum((counts - expected) ** 2 / expected) < 13.8  # the 99.9th percentile at 2 degrees of freedom
+    np.testing.assert_allclose(many[:, :3], latents(3000), rtol=1e-6)
+    for first, n in ((0, 7), (1020, 20), (2999, 1)):
+        np.testing.assert_allclose(TELL.samples(TELLING, KEY, n, first=first), many[first : first + n], rtol=1e-6)
+    # What is drawn says nothing about the latent: each class has the mean of them all.
+    means = np.stack([many[many[:, 3] == label, :3].mean(axis=0) for label in range(3)])
+    assert np.abs(means).max() < 0.25  # of 300 draws and more from N(0, 1)
+
+
+def test_labels_and_truncation_do_not_know_the_devices():
+    one = Generator(TELL_GAME, jax.devices()[:1])
+    for options in ({}, {"labels": np.arange(13) % 3, "truncation": 0.4}):
+        one_device, all_devices = (generator.samples(TELLING, KEY, 13, **options) for generator in (one, TELL))
+        np.testing.assert_array_equal(one_device, all_devices)
+
+
+def test_truncation_bounds_the_latents_of_samples():
+    found = TELL.samples(TELLING, KEY, 300, truncation=0.7)[:, :3]
+    assert 0.65 < np.abs(found).max() <= 0.7
+    np.testing.assert_allclose(found, latents(300, truncation=0.7), rtol=1e-6)
+    np.testing.assert_allclose(TELL.samples(TELLING, KEY, 20, first=280, truncation=0.7)[:, :3], found[280:], rtol=1e-6)
+    assert np.abs(TELL.samples(TELLING, KEY, 300)[:, :3]).max() > 1.5
+
+
+def test_classes_are_rows_and_a_column_has_one_latent():
+    labels = np.array([2, 0, 1, 2])
+    grid = TELL.classes(TELLING, KEY, labels, 5).reshape(4, 5, 4)
+    np.testing.assert_array_equal(grid[:, :, 3], np.repeat(labels[:, None], 5, axis=1))
+    np.testing.assert_allclose(grid[:, :, :3], np.tile(latents(5), (4, 1, 1)), rtol=1e-6)
+    raw = TELL.classes(TELLING, KEY, labels, 5, ema=False).reshape(4, 5, 4)
+    np.testing.assert_allclose(raw[:, :, :3], grid[:, :, :3] + 100.0, rtol=1e-5)
+    cut = TELL.classes(TELLING, KEY, labels, 5, truncation=0.3).reshape(4, 5, 4)
+    np.testing.assert_allclose(cut[:, :, :3], np.tile(latents(5, truncation=0.3), (4, 1, 1)), rtol=1e-6)
+
+
+def test_between_keeps_the_label_of_its_row():
+    paths = TELL.between(TELLING, KEY, 3, 4, np.array([1, 0, 2]))
+    np.testing.assert_array_equal(paths[:, :, 3], [[1] * 4, [0] * 4, [2] * 4])
+    np.testing.assert_allclose(paths[:, 0, :3], latents(6)[:3], atol=1e-5)
+    np.testing.assert_allclose(paths[:, -1, :3], latents(6)[3:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "classes, rows, expected",
+    [(3, 8, [0, 1, 2]), (3, 3, [0, 1, 2]), (10, 4, [0, 3, 6, 9]), (1000, 2, [0, 999]), (10, 1, [0])],
+)
+def test_the_labels_of_a_grid_s_rows(classes, rows, expected):
+    np.testing.assert_array_equal(rows_of_labels(classes, rows), expected)
+
+
+def test_the_album_of_a_conditional_run_has_a_class_in_each_row(tmp_path):
+    networks = mlp.Generator(shape=(8, 8, 1), hidden=(4,), classes=3), mlp.Discriminator(hidden=(4,), classes=3)
+    game = standard.make_game(*networks, ADVERSARIAL["hinge"], 4, label_shares=SHARES)
+    example = {"real": jnp.zeros((2, 8, 8, 1)), "index": jnp.arange(2), "label": jnp.zeros(2, jnp.int32)}
+    params, _, variables = jax.jit(game.init)(jax.random.key(0), example)
+    nets = {"params_g": params, "ema_g": params, "variables": variables, "ema_variables": variables["generator"]}
+    state, generator = SimpleNamespace(**nets), Generator(game)
+    data = make_dataset("noise", small_pictures(10)["real"], np.arange(10) % 3, ("a", "b", "c"))
+    book, _ = album(tmp_path, generator, data)  # of 2 rows and 3 columns
+    book.add(state, 0)
+    book.finish(state)
+    z = jnp.tile(game.latents(jax.random.split(KEY)[0], jnp.arange(3)), (2, 1))
+    expected = game.decode(params, variables, z, jnp.repeat(jnp.array([0, 2]), 3))
+    found = np.asarray(Image.open(tmp_path / "samples" / "final.png"), int)
+    np.testing.assert_allclose(found, np.asarray(draw_samples(np.asarray(expected), 3), int), atol=1)
+    interpolation = Image.open(tmp_path / "samples" / "interpolation.png")
+    assert interpolation.size == ((6 * 10 + 2) * 7, (2 * 10 + 2) * 7)

@@ -20,6 +20,7 @@ from jaxgan.games.penalties import Penalty, View, evaluate, initial_state, read_
 from jaxgan.losses import AdversarialLoss, pack, top_k_mask
 
 SIDES = ("generator", "discriminator")
+_CODES, _CONDITION = 1, 2  # folded into the key of an example
 
 
 def make_game(
@@ -62,6 +63,8 @@ def make_game(
     _check(top_k, packing, spectral_norm)
     if packing > 1 and label_shares:
         raise ConfigError("a discriminator that judges packs takes no labels: packing must be 1 in a conditional game")
+    if packing > 1 and augmentation.method:
+        raise ConfigError("augmentation is of single pictures: packing must be 1 with config.augment")
     shares = tuple(float(share) for share in label_shares)
     terms = read_penalties(penalties or {})
     said = read_heads(auxiliary or {}, has_labels=bool(shares), codes=codes)
@@ -168,7 +171,9 @@ class _Standard:
 
     def conditions(self, key, index):
         shares = jnp.log(jnp.asarray(self.label_shares))
-        return jax.vmap(lambda i: jax.random.categorical(jax.random.fold_in(key, i), shares))(index)
+        # Folded once more: the latent of this number is drawn from the first key.
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), _CONDITION))(index)
+        return jax.vmap(lambda k: jax.random.categorical(k, shares))(keys)
 
     def decode(self, params_g, variables, z, condition=None, truncation=None):
         if condition is None and self.label_shares:
@@ -201,7 +206,7 @@ class _Standard:
             z = jax.random.truncated_normal(key, -truncation, truncation, (self.latent_size,))
         if not self.codes.size:
             return z
-        return jnp.concatenate([z, self.codes.draw(jax.random.fold_in(key, 1))])
+        return jnp.concatenate([z, self.codes.draw(jax.random.fold_in(key, _CODES))])
 
     def _labels(self, batch):
         return batch["label"] if self.label_shares else None
