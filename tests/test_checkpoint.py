@@ -89,13 +89,14 @@ def test_an_unfinished_save_is_cleared_away(tmp_path, state):
     assert checkpoints.steps() == [1, 2]
 
 
-def largest_file(directory):
-    return max((file for file in directory.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+def array_files(directory):
+    """Those that may hold arrays: of the process that wrote them, or merged."""
+    return [file for file in directory.rglob("d/*") if file.is_file()]
 
 
 DAMAGE = {
-    "a flipped bit": lambda d: flip(largest_file(d)),
-    "a truncated array file": lambda d: os.truncate(largest_file(d), largest_file(d).stat().st_size // 2),
+    "flipped bits": lambda d: [flip(file) for file in array_files(d)],
+    "truncated array files": lambda d: [os.truncate(file, file.stat().st_size // 2) for file in array_files(d)],
     "an empty manifest": lambda d: os.truncate(d / "state" / "manifest.ocdbt", 0),
     "no state": lambda d: shutil.rmtree(d / "state"),
     "no host part": lambda d: shutil.rmtree(d / "host"),
@@ -130,7 +131,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, state
 
 def test_a_reader_leaves_damaged_checkpoints_alone(tmp_path, state):
     save_all(tmp_path / "c", state, [(1, None), (2, None)]).close()
-    flip(largest_file(tmp_path / "c" / "2"))
+    DAMAGE["flipped bits"](tmp_path / "c" / "2")
     assert Checkpoints(tmp_path / "c", read_only=True).restore_newest(like(state))[1]["step"] == 1
     assert sorted(os.listdir(tmp_path / "c")) == ["1", "2"]
 
@@ -138,7 +139,7 @@ def test_a_reader_leaves_damaged_checkpoints_alone(tmp_path, state):
 def test_all_damaged_is_an_error_that_moves_nothing(tmp_path, state):
     save_all(tmp_path / "c", state, [(1, None), (2, None)]).close()
     for step in "12":
-        flip(largest_file(tmp_path / "c" / step))
+        DAMAGE["flipped bits"](tmp_path / "c" / step)
     with pytest.raises(CheckpointError, match=r"none of the checkpoints \[2, 1\]"):
         Checkpoints(tmp_path / "c").restore_newest(like(state))
     assert sorted(os.listdir(tmp_path / "c")) == ["1", "2"]

@@ -540,6 +540,7 @@ def tolerance(case: Case, after: int, name: str, found: dict[str, np.ndarray], e
 
 
 @needs_torch
+@pytest.mark.slow  # what PyTorch once made is compared with below
 @pytest.mark.parametrize("after", [1, UPDATES])
 @pytest.mark.parametrize("eps", [SMOOTH, RECIPE], ids=["smooth", "recipe"])
 @pytest.mark.parametrize("name", CASES)
