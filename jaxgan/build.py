@@ -109,8 +109,7 @@ def make_counting(config: ConfigDict, examples: int) -> Counting:
     """How the run counts. Updates per call are 1 on a CPU and many elsewhere, unless configured."""
     if config.d_steps < 1:
         raise ConfigError(f"d_steps {config.d_steps} must be at least 1")
-    # In a CPU's compiled loop a convolution's backward pass is many times slower (jax-ml/jax#12868); on an
-    # accelerator a call of several short updates keeps the host out of the way.
+    # On an accelerator a call of several short updates keeps the host out of the way; on a CPU it gains nothing.
     automatic = 1 if jax.default_backend() == "cpu" else 20
     return Counting(config.batch_size * config.d_steps, examples, config.steps_per_call or automatic)
 
