@@ -7,11 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.errors import ConfigError
 from jaxgan.models.conditioning import Judge, concatenate_label
-from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Dropout, leaky_relu, normal_init
-
-SMALLEST_BASE = 2
+from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Dropout, leaky_relu, normal_init, smallest_map
 
 
 def base_size(shape: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
@@ -21,19 +18,8 @@ def base_size(shape: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
         ConfigError: H or W is no multiple of 2**len(widths), or the smallest map would have a side under 2.
             The message names the sizes that would do, and the nearest.
     """
-    if len(shape) != 3:
-        raise ConfigError(f"dcgan: needs pictures (height, width, channels), got shape {tuple(shape)}")
-    factor = 2 ** len(widths)
-    smallest = SMALLEST_BASE * factor
-    height, width = shape[:2]
-    if any(side % factor or side < smallest for side in (height, width)):
-        nearest = [max(smallest, (side + factor // 2) // factor * factor) for side in (height, width)]
-        raise ConfigError(
-            f"dcgan: {len(widths)} widths {tuple(widths)} go with pictures whose sides are multiples of "
-            f"{factor}, {smallest} or more, not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: "
-            "change the size of the pictures (config.data.image_size), or give fewer widths."
-        )
-    return height // factor, width // factor
+    what = f"{len(widths)} widths {tuple(widths)}"
+    return smallest_map("dcgan", what, shape, 2 ** len(widths), "give fewer widths")
 
 
 class Generator(nn.Module):

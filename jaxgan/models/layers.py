@@ -1,12 +1,16 @@
 """Layers that the networks share."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgan.errors import ConfigError
 from jaxgan.models import convolution
 
 Initializer = nn.initializers.Initializer
+SMALLEST_BASE = 2
 
 
 def normal_init(std: float = 0.02) -> Initializer:
@@ -26,6 +30,27 @@ def scale_init(std: float = 0.02) -> Initializer:
 def leaky_relu(x: jax.Array) -> jax.Array:
     """x where positive, 0.2 x elsewhere (DCGAN's slope)."""
     return nn.leaky_relu(x, 0.2)
+
+
+def smallest_map(family: str, what: str, shape: Sequence[int], factor: int, remedy: str) -> tuple[int, int]:
+    """(H, W) of pictures `shape` = (H, W, C) reduced by `factor`.
+
+    Raises:
+        ConfigError: H or W is no multiple of the factor, or a side would be under 2. The message begins with the
+            family and `what` asks for it, names the sizes that would do, and the nearest, and ends with another remedy.
+    """
+    if len(shape) != 3:
+        raise ConfigError(f"{family}: needs pictures (height, width, channels), got shape {tuple(shape)}")
+    smallest = SMALLEST_BASE * factor
+    height, width = shape[:2]
+    if any(side % factor or side < smallest for side in (height, width)):
+        nearest = [max(smallest, (side + factor // 2) // factor * factor) for side in (height, width)]
+        raise ConfigError(
+            f"{family}: {what} go with pictures whose sides are multiples of {factor}, {smallest} or more, "
+            f"not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: change the size of the pictures "
+            f"(config.data.image_size), or {remedy}."
+        )
+    return height // factor, width // factor
 
 
 class Conv(nn.Module):

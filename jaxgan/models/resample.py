@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.errors import ConfigError
 from jaxgan.models import convolution
+from jaxgan.models.layers import smallest_map
 
 NEAR, FAR = 3 / 8, 1 / 8  # the filter [1, 3, 3, 1], of sum 1
-SMALLEST_BASE = 2
 ROWS, COLUMNS = 1, 2
 
 
@@ -31,19 +30,7 @@ def base_size(shape: Sequence[int], stages: int, family: str) -> tuple[int, int]
         ConfigError: H or W is no multiple of 2**(stages - 1), or the smallest map would have a side under 2. The
             message begins with `family` and names the sizes that would do, and the nearest.
     """
-    if len(shape) != 3:
-        raise ConfigError(f"{family}: needs pictures (height, width, channels), got shape {tuple(shape)}")
-    factor = 2 ** (stages - 1)
-    smallest = SMALLEST_BASE * factor
-    height, width = shape[:2]
-    if any(side % factor or side < smallest for side in (height, width)):
-        nearest = [max(smallest, (side + factor // 2) // factor * factor) for side in (height, width)]
-        raise ConfigError(
-            f"{family}: {stages} stages go with pictures whose sides are multiples of {factor}, {smallest} or more, "
-            f"not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: change the size of the pictures "
-            "(config.data.image_size), or the number of widths."
-        )
-    return height // factor, width // factor
+    return smallest_map(family, f"{stages} stages", shape, 2 ** (stages - 1), "the number of widths")
 
 
 def upsample(x: jax.Array) -> jax.Array:

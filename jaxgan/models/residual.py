@@ -15,9 +15,8 @@ import jax.numpy as jnp
 
 from jaxgan.errors import ConfigError
 from jaxgan.models import convolution
-from jaxgan.models.layers import Conv, Initializer
+from jaxgan.models.layers import Conv, Initializer, smallest_map
 
-SMALLEST_BASE = 2
 UPSAMPLE = ("nearest", "bilinear")
 
 
@@ -36,19 +35,7 @@ def base_size(family: str, shape: Sequence[int], halvings: int, option: str = "f
         ConfigError: H or W is no multiple of 2**halvings, or a side would be under 2. The message begins with the
             family, names the sizes that would do, and the nearest, and ends with `option`, what else could change.
     """
-    if len(shape) != 3:
-        raise ConfigError(f"{family}: needs pictures (height, width, channels), got shape {tuple(shape)}")
-    factor = 2**halvings
-    smallest = SMALLEST_BASE * factor
-    height, width = shape[:2]
-    if any(side % factor or side < smallest for side in (height, width)):
-        nearest = [max(smallest, (side + factor // 2) // factor * factor) for side in (height, width)]
-        raise ConfigError(
-            f"{family}: {halvings} halvings go with pictures whose sides are multiples of {factor}, {smallest} or "
-            f"more, not with {height}x{width}. Nearest is {nearest[0]}x{nearest[1]}: change the size of the pictures "
-            f"(config.data.image_size), or give {option}."
-        )
-    return height // factor, width // factor
+    return smallest_map(family, f"{halvings} halvings", shape, 2**halvings, f"give {option}")
 
 
 def check_blocks(family: str, shape: Sequence[int], widths: Sequence[int], downsampled: int) -> None:
