@@ -15,7 +15,7 @@ Huang, Gokaslan, Kuleshov and Tompkin, The GAN is dead; long live the GAN! A Mod
 Published for cifar10: FID 1.96 (50k against train, 250M images). Not trained at that length here.
 
 Gamma is what its users ask about most. The presets above are the authors'. For other data, StyleGAN2-ADA's rule of
-thumb 0.0002 * pixels / batch (Karras et al. 2020; `gamma_of`) says how it scales with the resolution, but not how large
+thumb 0.0002 * pixels / batch (Karras et al. 2020) says how it scales with the resolution, but not how large
 it is: for 64x64 and batch 256 it gives 0.003, far below the preset of 2. So start from the preset of the nearest
 resolution, and try a quarter to four times of it, `sweep()`. Too small: loss_d goes to 0 and the samples stop
 improving; too large: they stay blurred. It falls to a tenth over the run in every preset.
@@ -65,11 +65,6 @@ def get_config(variant: str = "") -> ConfigDict:
 def sweep() -> list[dict]:
     """Gamma from a quarter to four times the preset's, its end a tenth of its start."""
     return [{"loss.penalties": penalties(factor, "100k images")} for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
-
-
-def gamma_of(side: int, batch: int) -> float:
-    """StyleGAN2-ADA's heuristic for R1's gamma."""
-    return 0.0002 * side**2 / batch
 
 
 def penalties(gamma: float, over: str) -> dict:

@@ -38,7 +38,6 @@ def get_config(variant: str = "") -> ConfigDict:
     c.ema.half_life_images = 500e3
     c.duration = "100M images"
     optimizers(c, 0.0025, lazy_g=False)
-    c.loss.penalties.r1 = 0.01
     networks(c, (512,) * 4)
     if side == 28:
         c.game.latent_size = 64

@@ -123,7 +123,7 @@ def make_game(
     if conditional and not label_counts:
         raise ConfigError("config.game.conditional: this data set has no labels")
     counting = counting or make_counting(config, 1)
-    generator, discriminator = _make_networks(config, shape, len(label_counts) if conditional else 0, codes)
+    generator, discriminator = make_networks(config, shape, len(label_counts))
     game = _find(jaxgan.games, "game", name, ("make_game",))
     c = config.loss
     options |= {"penalties": _with_ramps(c.penalties.to_dict(), counting), "top_k": c.top_k}
@@ -134,8 +134,15 @@ def make_game(
     return game.make_game(generator, discriminator, make_loss(c), **options)
 
 
-def _make_networks(config: ConfigDict, shape: tuple[int, ...], classes: int, codes: Codes):
-    """Both modules; what they are told of labels, heads and codes is what the game gives them."""
+def make_networks(config: ConfigDict, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator; what they are told of labels, heads and codes is what the game gives them.
+
+    Args:
+        config: see experiments/common.py.
+        shape: of one example.
+        classes: of the data; networks learn of them in a conditional game alone.
+    """
+    classes, codes = classes if config.game.conditional else 0, Codes(**config.game.codes)
     networks = _find(jaxgan.models, "model", config.model.name, ("Generator", "Discriminator"))
     terms = read_heads(config.loss.auxiliary.to_dict(), has_labels=classes > 0, codes=codes)
     wanted = sorted({heads.TERMS[term.name].head for term in terms})

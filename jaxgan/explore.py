@@ -6,7 +6,6 @@ it shows depends on the checkpoint and the seed alone.
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import pathlib
 from collections.abc import Callable, Sequence
@@ -555,10 +554,7 @@ class _Run:
     @functools.cached_property
     def generator(self) -> nn.Module:
         """The module, for its parts; the game calls it as a whole."""
-        model = self.config.model
-        given = {"classes": len(self.label_names)} if self.config.game.conditional else {}
-        networks_of = importlib.import_module(f"jaxgan.models.{model.name}")
-        return networks_of.Generator(shape=self.shape, **model.generator, **given)
+        return build.make_networks(self.config, tuple(self.shape), len(self.label_names))[0]
 
     @property
     def has_styles(self) -> bool:
