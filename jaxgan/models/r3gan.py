@@ -18,13 +18,12 @@ from math import prod, sqrt
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxgan.errors import ConfigError
+from jaxgan.models.convolution import grouped_conv
 from jaxgan.models.layers import Initializer, leaky_relu
 from jaxgan.models.resample import base_size, downsample, upsample
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 ACTIVATION_GAIN = sqrt(2 / (1 + 0.2**2))  # keeps the second moment through leaky ReLU 0.2
 
 
@@ -179,66 +178,3 @@ def _pointwise(x, features, name, stage):
 def _type(stages_above: int, bf16_stages: int):
     """Of a stage, by the number of stages of higher resolution."""
     return jnp.bfloat16 if stages_above < bf16_stages else jnp.float32
-
-
-@jax.custom_vjp
-def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 1, "SAME" padding and groups of channels: [B, H, W, G * c], [k, k, c, G * o], k odd, ->
-    [B, H, W, G * o].
-
-    The rule of its derivatives is written out because XLA:CPU took 80 to 400 times as long as for the convolution
-    itself for what `lax` makes of the derivative in the kernel (jax 0.10; [16, 8, 8, 512], groups of 16: 3.1 s for
-    7 ms). Reverse mode to any order, no forward mode.
-    """
-    groups = x.shape[-1] // kernel.shape[2]
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS, feature_group_count=groups
-    )
-
-
-def _transposed(kernel, groups):
-    """The kernel [k, k, o, G * c] of the derivative in x."""
-    k, _, size, features = kernel.shape
-    kernel = kernel[::-1, ::-1].reshape(k, k, size, groups, features // groups)
-    return kernel.transpose(0, 1, 4, 3, 2).reshape(k, k, features // groups, groups * size)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _kernel_product(k: int, groups: int, x, y):
-    """The derivative of `grouped_conv` in the kernel, [k, k, c, G * o], applied to y."""
-    by_products, by_lax = (partial(f, k, groups) for f in (_kernel_product_by_products, _kernel_product_plain))
-    return lax.platform_dependent(x, y, cpu=by_products, default=by_lax)
-
-
-def _kernel_product_plain(k, groups, x, y):
-    shape = (k, k, x.shape[-1] // groups, y.shape[-1])
-    conv = partial(lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=DIMENSIONS)
-    transpose = jax.linear_transpose(
-        lambda kernel: conv(x, kernel, feature_group_count=groups), jax.ShapeDtypeStruct(shape, x.dtype)
-    )
-    return transpose(y)[0]
-
-
-def _kernel_product_by_products(k, groups, x, y):
-    """One product of matrices for each group: patches [B H W, k k c], transposed, with y [B H W, o]."""
-    batch, height, width, _ = x.shape
-    x, y = (a.reshape(batch, height, width, groups, -1).transpose(3, 0, 1, 2, 4) for a in (x, y))
-    x = jnp.pad(x, ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-    parts = [x[:, :, i : i + height, j : j + width] for i in range(k) for j in range(k)]
-    product = jnp.einsum("gbhwi,gbhwo->igo", jnp.concatenate(parts, axis=-1), y)
-    return product.reshape(k, k, -1, groups * y.shape[-1])
-
-
-def _conv_backward(residuals, y):
-    x, kernel = residuals
-    groups = x.shape[-1] // kernel.shape[2]
-    return grouped_conv(y, _transposed(kernel, groups)), _kernel_product(kernel.shape[0], groups, x, y)
-
-
-def _kernel_product_backward(k, groups, residuals, kernel):
-    x, y = residuals
-    return grouped_conv(y, _transposed(kernel, groups)), grouped_conv(x, kernel)
-
-
-grouped_conv.defvjp(lambda x, kernel: (grouped_conv(x, kernel), (x, kernel)), _conv_backward)
-_kernel_product.defvjp(lambda k, groups, x, y: (_kernel_product(k, groups, x, y), (x, y)), _kernel_product_backward)

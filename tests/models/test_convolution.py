@@ -163,3 +163,31 @@ def test_other_platforms_get_the_plain_form():
         text = program.lower(lowering_platforms=(platform,)).as_text()
         assert text.count("stablehlo.convolution") == 1
         assert "lhs_dilate = [2, 2]" in text
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_grouped_convolution_and_its_derivatives_are_those_of_lax(groups):
+    draws = np.random.default_rng(0)
+    x, kernel, y = (
+        jnp.asarray(draws.normal(size=size), jnp.float32)
+        for size in [(2, 4, 5, 3 * groups), (3, 3, 3, 4 * groups), (2, 4, 5, 4 * groups)]
+    )
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+        )
+
+    def derivatives(conv):
+        def first(x, kernel):
+            return jax.vjp(conv, x, kernel)[1](y * conv(x, kernel))
+
+        def second(x, kernel):
+            return sum(jnp.sum(jnp.sin(d)) for d in first(x, kernel))
+
+        return conv(x, kernel), first(x, kernel), jax.grad(second, (0, 1))(x, kernel)
+
+    found, expected = jax.jit(lambda: (derivatives(convolution.grouped_conv), derivatives(plain)))()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.max(np.abs(b))), found, expected
+    )

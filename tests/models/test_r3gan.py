@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from jaxgan.errors import ConfigError
 from jaxgan.losses import r1_penalty
@@ -223,32 +222,3 @@ def test_sizes_and_widths_that_cannot_be_made():
             shapes_of(module, jnp.zeros(inputs))
     with pytest.raises(ConfigError, match=r"r3gan: 20 channels.*groups of 16"):
         shapes_of(r3gan.Discriminator(widths=(10, 10)), jnp.zeros((2, 8, 8, 1)))
-
-
-@pytest.mark.parametrize("form", ["by products", "as other devices do it"])
-def test_grouped_convolution_and_its_derivatives_are_those_of_lax(form, monkeypatch):
-    if form != "by products":
-        monkeypatch.setattr(r3gan, "_kernel_product_by_products", r3gan._kernel_product_plain)
-    draws = np.random.default_rng(0)
-    x, kernel, y = (
-        jnp.asarray(draws.normal(size=size), jnp.float32) for size in [(2, 4, 5, 6), (3, 3, 3, 8), (2, 4, 5, 8)]
-    )
-
-    def plain(x, kernel):
-        return lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
-        )
-
-    def derivatives(conv):
-        def first(x, kernel):
-            return jax.vjp(conv, x, kernel)[1](y * conv(x, kernel))
-
-        def second(x, kernel):
-            return sum(jnp.sum(jnp.sin(d)) for d in first(x, kernel))
-
-        return conv(x, kernel), first(x, kernel), jax.grad(second, (0, 1))(x, kernel)
-
-    found, expected = jax.jit(lambda: (derivatives(r3gan.grouped_conv), derivatives(plain)))()
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.max(np.abs(b))), found, expected
-    )
