@@ -17,6 +17,7 @@ mode to any order, but no forward mode (`jax.jvp`, `jax.jacfwd`).
 Pictures are [B, H, W, C], kernels [k, k, C, O], padding is "SAME".
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -48,8 +49,9 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Arra
     return _transpose(stride, (y.shape[1] * stride, y.shape[2] * stride), y, kernel)
 
 
+@jax.custom_vjp
 def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of groups of channels: [B, H, W, G * c], [k, k, c, G * o] -> [B, H, W, G * o].
+    """Convolution of groups of channels, k odd: [B, H, W, G * c], [k, k, c, G * o] -> [B, H, W, G * o].
 
     Equal to `lax.conv_general_dilated(..., feature_group_count=G)` with stride 1 and "SAME" padding.
 
@@ -58,22 +60,41 @@ def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     groups = x.shape[-1] // kernel.shape[2]
     return lax.platform_dependent(
-        x, kernel, cpu=partial(_conv_by_groups, groups), default=partial(_grouped_conv_plain, groups)
+        x, kernel, cpu=partial(_grouped_on_cpu, groups), default=partial(_grouped_plain, groups)
     )
 
 
-def _grouped_conv_plain(groups: int, x, kernel):
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS, feature_group_count=groups
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _grouped_kernel_product(k: int, groups: int, x, y):
+    """The derivative of `grouped_conv` in the kernel, [k, k, c, G * o], applied to y."""
+    on_cpu, plain = (partial(f, k, groups) for f in (_grouped_kernel_product_on_cpu, _grouped_kernel_product_plain))
+    return lax.platform_dependent(x, y, cpu=on_cpu, default=plain)
+
+
+def _grouped_transposed(kernel, groups):
+    """The kernel [k, k, o, G * c] of the derivative in x, which is a grouped convolution too."""
+    k, _, size, features = kernel.shape
+    kernel = kernel[::-1, ::-1].reshape(k, k, size, groups, features // groups)
+    return kernel.transpose(0, 1, 4, 3, 2).reshape(k, k, features // groups, groups * size)
+
+
+def _grouped_backward(residuals, y):
+    x, kernel = residuals
+    groups = x.shape[-1] // kernel.shape[2]
+    return grouped_conv(y, _grouped_transposed(kernel, groups)), _grouped_kernel_product(
+        kernel.shape[0], groups, x, y
     )
 
 
-def _conv_by_groups(groups: int, x, kernel):
-    def apart(a):
-        return jnp.moveaxis(a.reshape(*a.shape[:3], groups, -1), 3, 0)
+def _grouped_kernel_product_backward(k, groups, residuals, kernel):
+    x, y = residuals
+    return grouped_conv(y, _grouped_transposed(kernel, groups)), grouped_conv(x, kernel)
 
-    y = lax.map(lambda pair: conv(*pair), (apart(x), apart(kernel)))
-    return jnp.moveaxis(y, 0, 3).reshape(*x.shape[:3], -1)
+
+grouped_conv.defvjp(lambda x, kernel: (grouped_conv(x, kernel), (x, kernel)), _grouped_backward)
+_grouped_kernel_product.defvjp(
+    lambda k, groups, x, y: (_grouped_kernel_product(k, groups, x, y), (x, y)), _grouped_kernel_product_backward
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -254,3 +275,28 @@ def _crop(padded, stride: int, size: Size, k: int):
     """Takes away the padding of the convolution."""
     top, left = (_same(n, k, stride)[0] for n in size)
     return padded[:, top : top + size[0], left : left + size[1]]
+
+
+def _grouped_plain(groups: int, x, kernel):
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS, feature_group_count=groups)
+
+
+def _grouped_kernel_product_plain(k: int, groups: int, x, y):
+    shape = (k, k, x.shape[-1] // groups, y.shape[-1])
+    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
+    return jax.linear_transpose(lambda kernel: _grouped_plain(groups, x, kernel), kernel)(y)[0]
+
+
+def _grouped_on_cpu(groups: int, x, kernel):
+    return _each_group(partial(_conv_plain, 1, x.shape[1:3]), groups, x, kernel)
+
+
+def _grouped_kernel_product_on_cpu(k: int, groups: int, x, y):
+    return _each_group(partial(_kernel_product_plain, 1, x.shape[1:3], k), groups, x, y)
+
+
+def _each_group(f: Callable, groups: int, *arrays):
+    """f of each group of the last axis by itself, one after another."""
+    parts = (jnp.moveaxis(a.reshape(*a.shape[:3], groups, -1), 3, 0) for a in arrays)
+    product = jnp.moveaxis(lax.map(lambda group: f(*group), tuple(parts)), 0, 3)
+    return product.reshape(*product.shape[:3], -1)

@@ -165,8 +165,13 @@ def test_other_platforms_get_the_plain_form():
         assert "lhs_dilate = [2, 2]" in text
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3])
-def test_grouped_convolution_and_its_derivatives_are_those_of_lax(groups):
+@pytest.mark.parametrize(("groups", "form"), [(1, "cpu"), (2, "cpu"), (3, "cpu"), (2, "default")])
+def test_grouped_convolution_and_its_derivatives_are_those_of_lax(groups, form, monkeypatch):
+    if form == "default":
+        monkeypatch.setattr(convolution, "_grouped_on_cpu", convolution._grouped_plain)
+        monkeypatch.setattr(
+            convolution, "_grouped_kernel_product_on_cpu", convolution._grouped_kernel_product_plain
+        )
     draws = np.random.default_rng(0)
     x, kernel, y = (
         jnp.asarray(draws.normal(size=size), jnp.float32)
