@@ -30,6 +30,7 @@ _SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or fo
 _FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception or raw.")
 _WEIGHTS = flags.DEFINE_string("weights", "", "With --features=inception: the file of its weights.")
 _STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz with the reference's mu and sigma.")
+_COMPILED = flags.DEFINE_string("compiled", "", "Where compiled programs are kept; the user's cache if empty, or none.")
 
 
 def main(argv: list[str]) -> None:
@@ -42,10 +43,11 @@ def main(argv: list[str]) -> None:
     overrides = config_flags.get_override_values(FLAGS["config"]) if config is not None else {}
 
     # Imported late, so that --help and a mistyped flag answer at once.
-    from jaxgan import console, errors
+    from jaxgan import compilation, console, errors
 
     console.set_up_logging()
     try:
+        compilation.keep(_COMPILED.value)
         if _DRY_RUN.value:
             from jaxgan.describe import describe
 

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build
+from jaxgan import build, compilation
 from jaxgan.album import Album
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.health import Health, Thresholds
@@ -82,8 +82,10 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     arrays = parallel.replicate({name: np.asarray(array) for name, array in dataset.arrays.items()})
     index = parallel.split(jnp.arange(counting.images_per_step, dtype=jnp.int32))
     several = counting.steps_per_call
-    single_call = parallel.compile(one_update, shared=1)
-    call = parallel.compile(repeat(one_update, several), shared=1) if several > 1 else single_call
+    single_call = call = compilation.once(parallel.compile(one_update, shared=1), "the update")
+    if several > 1:
+        many = parallel.compile(repeat(one_update, several), shared=1)
+        call = compilation.once(many, f"the call of {several} updates")
 
     # What watches and writes.
     h = config.health
