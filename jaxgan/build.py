@@ -26,6 +26,7 @@ from jaxgan.games.penalties import TERMS, read_penalties
 from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
 from jaxgan.optim import Lookahead, Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
 from jaxgan.state import TrainState
+from jaxgan.traced import is_off, passes
 from jaxgan.update import create_state, make_update, with_data
 
 
@@ -73,6 +74,14 @@ def make_experiment(
     Raises:
         ConfigError: a name is unknown, or values do not fit together or to the shape.
     """
+    experiment = assemble(config, shape, examples, label_counts)
+    state = jax.eval_shape(experiment.new_state)  # a network that cannot make or take this shape says so here
+    _warn_of_mixed_examples(_with_ramps(config.loss.penalties.to_dict(), experiment.counting), state)
+    return experiment
+
+
+def assemble(config: ConfigDict, shape: Sequence[int], examples: int, label_counts: Sequence[int] = ()) -> Experiment:
+    """`make_experiment` without a trial of the networks; numbers of `config` may be traced, see `jaxgan.traced`."""
     if config.data.flip and len(shape) != 3:
         raise ConfigError(f"config.data.flip mirrors pictures; the examples here have the shape {tuple(shape)}")
     counting = make_counting(config, examples)
@@ -89,8 +98,6 @@ def make_experiment(
     with rules.ignore_type():
         rules.ema.half_life_images = _value(config.ema.half_life_images, counting, "config.ema.half_life_images")
     step = with_data(make_update(game, optimizers, rules), flip=config.data.flip)
-    state = jax.eval_shape(new_state)  # a network that cannot make or take this shape says so here
-    _warn_of_mixed_examples(_with_ramps(config.loss.penalties.to_dict(), counting), state)
     return Experiment(counting, game, step, new_state)
 
 
@@ -179,14 +186,16 @@ def make_loss(c: ConfigDict) -> AdversarialLoss:
     if c.name not in ADVERSARIAL:
         raise ConfigError(f"unknown loss {c.name!r}; known: {', '.join(sorted(ADVERSARIAL))}")
     pair = ADVERSARIAL[c.name]
-    if not c.label_smoothing:
+    smoothing = c.label_smoothing
+    if is_off(smoothing):
         return pair
-    if "label_smoothing" not in inspect.signature(pair.discriminator).parameters or not 0 < c.label_smoothing < 1:
+    takes_it = "label_smoothing" in inspect.signature(pair.discriminator).parameters
+    if not takes_it or not passes(smoothing, lambda s: 0 < s < 1):
         raise ConfigError(
             f"config.loss.label_smoothing {c.label_smoothing} is for minimax and non_saturating, and lies in [0, 1); "
             f"the loss here is {c.name}"
         )
-    return pair._replace(discriminator=partial(pair.discriminator, label_smoothing=c.label_smoothing))
+    return pair._replace(discriminator=partial(pair.discriminator, label_smoothing=smoothing))
 
 
 def make_optimizers(config: ConfigDict, counting: Counting) -> Optimizers:

@@ -22,17 +22,25 @@ class Judge:
         dataset: the training set; another reference split is loaded here.
         generator: draws the samples.
         key: of the samples, the same ones at every evaluation.
+        evaluator: `evaluator_of(config, dataset)`, where several judges share it.
 
     Raises:
         ConfigError, DataError: what is asked for cannot be measured.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, generator: Generator, key: jax.Array):
+    def __init__(
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        generator: Generator,
+        key: jax.Array,
+        evaluator: Evaluator | None = None,
+    ):
         c, stop, health = config.eval, config.stop, config.health
         self._generator, self._key, self._samples = generator, key, c.samples
         if c.samples < 2:
             raise ConfigError(f"config.eval.samples {c.samples}: two or more are needed")
-        self._evaluator = _make_evaluator(config, dataset)
+        self._evaluator = evaluator or evaluator_of(config, dataset)
         best = c.best or self._evaluator.numbers[0]
         self._best, self._lower = self._named("eval.best", best), lower_is_better(best)
         self._health = Verdict(self._lower, None, 1, health.turned, health.turned_for)
@@ -63,6 +71,14 @@ class Judge:
         """Whether the run has reached what `config.stop` asks for."""
         return self._stop is not None and self._stop.is_reached
 
+    @property
+    def best(self) -> dict | None:
+        """The best number so far as {"name", "value", "step"}; None before the first evaluation."""
+        memory = self._health.memory
+        if memory["best_step"] is None:
+            return None
+        return {"name": self._best, "value": memory["best"], "step": memory["best_step"]}
+
     def measure(self, state: TrainState, step: int) -> tuple[dict[str, float], float]:
         """The numbers by name, and how bad the state is: the lower, the better."""
         samples = self._generator.samples(state, self._key, self._samples)
@@ -85,14 +101,21 @@ def as_measured(samples: np.ndarray) -> np.ndarray:
     return pictures.to_uint8(samples) if samples.ndim == 4 else samples
 
 
-def make_judge(config: ConfigDict, dataset: Dataset, generator: Generator, key: jax.Array, every: int) -> Judge | None:
+def make_judge(
+    config: ConfigDict,
+    dataset: Dataset,
+    generator: Generator,
+    key: jax.Array,
+    every: int,
+    evaluator: Evaluator | None = None,
+) -> Judge | None:
     """The judge of a run that is evaluated at every so many updates; None where it never is.
 
     Raises:
         ConfigError: it is to stop by a number, but never evaluated.
     """
     if every:
-        return Judge(config, dataset, generator, key)
+        return Judge(config, dataset, generator, key, evaluator)
     if config.stop.metric:
         raise ConfigError(f"config.stop.metric {config.stop.metric!r} is never measured while config.eval.every is 0")
     return None
@@ -105,7 +128,8 @@ def _threshold(stop: ConfigDict) -> float:
     return stop[side]
 
 
-def _make_evaluator(config: ConfigDict, dataset: Dataset) -> Evaluator:
+def evaluator_of(config: ConfigDict, dataset: Dataset) -> Evaluator:
+    """What measures a run's samples while it trains; raises ConfigError or DataError like `Judge`."""
     c = config.eval
     split = c.split or config.data.split
     if split != config.data.split:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgan.errors import ConfigError
+from jaxgan.traced import number
 
 Schedule = Callable[[jax.Array], jax.Array]  # images seen -> factor on the learning rate
 
@@ -89,7 +90,7 @@ def make_ramp(value: Mapping[str, Any], images_of: Callable[[str], float], where
     over, shape = images_of(value["over"]), value.get("shape", "linear")
     if over <= 0 or shape not in ("linear", "cosine"):
         raise ConfigError(f"{where} is {dict(value)}; over must be above 0, and shape linear or cosine")
-    return Ramp(float(value["from"]), float(value["to"]), over, shape)
+    return Ramp(number(value["from"]), number(value["to"]), over, shape)
 
 
 def make_schedule(name: str, images: float) -> Schedule:

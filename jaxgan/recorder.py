@@ -30,6 +30,7 @@ class Recorder:
         self._window_begun = 0.0
         self._window_updates = 0  # updates of this window that this process timed
         self._timed_updates = 0
+        self._pauses = 0
         self.last_good: int | None = None  # step of the last checkpoint, for the message of a failure
 
     @property
@@ -70,10 +71,15 @@ class Recorder:
 
     @contextlib.contextmanager
     def pause(self):
-        """Time spent in here (pictures, checkpoints) does not count against the images per second."""
-        begun = time.monotonic()
+        """Time spent in here (pictures, checkpoints) does not count against the images per second.
+
+        A pause within a pause is a part of it.
+        """
+        begun, self._pauses = time.monotonic(), self._pauses + 1
         yield
-        self._window_begun += time.monotonic() - begun
+        self._pauses -= 1
+        if not self._pauses:
+            self._window_begun += time.monotonic() - begun
 
     def _take(self, step: int, metrics: dict[str, float]) -> list[dict]:
         self._health.check_finite(step, metrics, self.last_good)

@@ -17,6 +17,7 @@ from jaxgan.errors import ConfigError
 from jaxgan.games import Aux, Game
 from jaxgan.optim import Lookahead, Optimizers, Ramp
 from jaxgan.state import TrainState
+from jaxgan.traced import is_off
 
 PyTree = Any
 Update = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
@@ -231,7 +232,7 @@ def ema_decay(images: jax.Array, images_per_update: jax.Array, half_life: float 
     """
     seen = images.astype(jnp.float32)
     half_life = half_life(images) if isinstance(half_life, Ramp) else half_life
-    half_life = jnp.minimum(half_life, rampup * seen) if rampup else jnp.float32(half_life)
+    half_life = jnp.float32(half_life) if is_off(rampup) else jnp.minimum(half_life, rampup * seen)
     return 0.5 ** (images_per_update.astype(jnp.float32) / jnp.maximum(half_life, 1e-8))
 
 

@@ -18,6 +18,7 @@ LEVELS = {
     "data": 1,
     "models": 1,
     "state": 1,
+    "traced": 0,
     "optim": 1,
     "pictures": 1,
     "health": 1,
@@ -40,7 +41,8 @@ LEVELS = {
     "describe": 4,
     "evaluate": 6,
     "explore": 6,
-    "train": 6,
+    "run": 6,
+    "train": 7,
 }
 SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {

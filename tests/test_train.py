@@ -14,7 +14,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxgan.errors import CheckpointError, ConfigError, DivergedError
-from jaxgan.train import due, merge, train
+from jaxgan.run import due, merge
+from jaxgan.train import train
 from tests.runs import command, environment, fingerprint, launch, rows
 from tests.small import assert_close, assert_equal
 

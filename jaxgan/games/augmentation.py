@@ -12,6 +12,7 @@ from jaxgan import augment
 from jaxgan.augment import control
 from jaxgan.errors import ConfigError
 from jaxgan.optim import Ramp
+from jaxgan.traced import passes
 
 METHODS = ("diff_augment", "ada")
 
@@ -36,7 +37,9 @@ class Augmentation(NamedTuple):
         """p now."""
         if self.is_adaptive:
             return adaptive["augment"].p
-        return self.p(images) if callable(self.p) else self.p or 0.0
+        if self.p is None:
+            return 0.0
+        return self.p(images) if callable(self.p) else self.p
 
     def view(self, adaptive: Mapping[str, Any], images: jax.Array, key: jax.Array, index: jax.Array):
         """x -> what is shown of it; an example's draws belong to its place `index` in the global batch."""
@@ -80,7 +83,7 @@ def read_augmentation(options: Mapping[str, Any], shape: tuple[int, ...] | None 
         name,
         tuple(options["policy"]),
         options["pipe"],
-        p if callable(p) or p >= 0 else None,
+        p if callable(p) or passes(p, lambda p: p >= 0) else None,
         options["target"],
         options["speed_images"],
         options["every"],

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxgan import losses
 from jaxgan.errors import ConfigError
+from jaxgan.traced import is_off, number, passes
 
 Outputs = Mapping[str, jax.Array]
 
@@ -138,15 +139,15 @@ def read_heads(
         if unknown:
             takes = ", ".join(["weight", "generator_weight", *TERMS[name].options])
             raise ConfigError(f"{where} has no {', '.join(unknown)}; it takes {takes}")
-        if weight < 0 or generator_weight < 0:
+        if not all(passes(w, lambda w: w >= 0) for w in (weight, generator_weight)):
             raise ConfigError(f"{where}: weights must be 0 or more, not {weight} and {generator_weight}")
-        if not (weight or generator_weight):
+        if is_off(weight) and is_off(generator_weight):
             continue
         if name == "info_gan" and not codes.size:
             raise ConfigError(f"{where} reads codes back, but config.game.codes has none")
         if name != "info_gan" and not has_labels:
             raise ConfigError(f"{where} is of labels; set config.game.conditional=True on a data set that has them")
-        found.append(Head(name, float(weight), float(generator_weight), {**TERMS[name].options, **settings}))
+        found.append(Head(name, number(weight), number(generator_weight), {**TERMS[name].options, **settings}))
     return tuple(found)
 
 

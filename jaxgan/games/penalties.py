@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxgan import augment, losses
 from jaxgan.errors import ConfigError
 from jaxgan.optim import Ramp
+from jaxgan.traced import is_off, is_traced
 
 PyTree = Any
 Adaptive = dict[str, PyTree]
@@ -191,7 +192,7 @@ def read_penalties(penalties: Mapping[str, float | Mapping[str, Any]]) -> tuple[
         ConfigError: unknown names or options, or values that make no sense.
     """
     found = (_read(name, value) for name, value in penalties.items())
-    return tuple(penalty for penalty in found if penalty.weight)
+    return tuple(penalty for penalty in found if not is_off(penalty.weight))
 
 
 def _read(name: str, value: float | Mapping[str, Any]) -> Penalty:
@@ -200,7 +201,7 @@ def _read(name: str, value: float | Mapping[str, Any]) -> Penalty:
         raise ConfigError(f"unknown penalty {name!r} in config.loss.penalties; known: {', '.join(TERMS)}")
     settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
     weight, every = settings.pop("weight", None), settings.pop("every", 1)
-    if isinstance(weight, Ramp):
+    if isinstance(weight, Ramp) or is_traced(weight):
         return _with_options(name, weight, every, settings)
     if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not weight >= 0:
         raise ConfigError(f"{where} needs a weight, a number of 0 or more, not {weight!r}")

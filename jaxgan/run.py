@@ -1,0 +1,199 @@
+"""One run as its host sees it: the folder, the rows, the pictures, the evaluations, the checkpoints and the alarms.
+
+`jaxgan.train` has one of them and `jaxgan.population` one for each member, so that a member's folder is that of a run.
+"""
+
+import contextlib
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from jaxgan import build
+from jaxgan.album import Album
+from jaxgan.build import Experiment
+from jaxgan.checkpoint import Checkpoints
+from jaxgan.data import Dataset
+from jaxgan.evaluation import Evaluator
+from jaxgan.health import Health, Thresholds
+from jaxgan.judge import make_judge
+from jaxgan.recorder import Recorder
+from jaxgan.sampling import Generator
+from jaxgan.state import TrainState
+from jaxgan.workdir import Workdir
+from jaxgan.writers import MetricsFile, ProgressLine, TensorBoard
+
+
+class Run:
+    """What watches and writes; nothing is written before `claim`.
+
+    Args:
+        config: see experiments/common.py.
+        workdir: the run's folder; see `jaxgan.workdir`.
+        dataset: the training set.
+        experiment: of this configuration, or of one that differs from it in traced values alone.
+        generator: of the experiment's game; runs that share a game may share it.
+        evaluator: see `jaxgan.judge.Judge`.
+
+    Raises:
+        ConfigError, DataError: the run cannot be what it is asked to be.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: str,
+        dataset: Dataset,
+        experiment: Experiment,
+        generator: Generator | None = None,
+        evaluator: Evaluator | None = None,
+    ):
+        self.config, self.folder = config, Workdir(workdir)
+        self._dataset, self._counting = dataset, experiment.counting
+        steps = self._counting.steps
+        self.total, self._eval_every = steps(config.duration), steps(config.eval.every)
+        self._sample_every, self._checkpoint_every = steps(config.sample_every), steps(config.checkpoint_every)
+        self._generator = generator or Generator(experiment.game)
+        self._key_pictures, key_judge = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+        self.judge = make_judge(config, dataset, self._generator, key_judge, self._eval_every, evaluator)
+        self._rows: list[dict] = []
+
+    def claim(self, overrides: dict, like: TrainState) -> TrainState | None:
+        """Makes the folder this run's; the state of its newest checkpoint, or None where it has none.
+
+        Args:
+            overrides: what was changed on the command line, for the record.
+            like: shapes, dtypes and shardings of the state to fill.
+
+        Raises:
+            CheckpointError: the folder is another run's, or its checkpoints cannot be read.
+        """
+        real = self._dataset.arrays["real"]
+        facts = {"name": self._dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
+        facts |= {"label_names": self._dataset.label_names, "label_counts": build.label_counts(self._dataset)}
+        self.folder.claim(self.config, overrides, facts)
+        self.checkpoints = Checkpoints(self.folder.checkpoints, self.config.checkpoint.keep)
+        state, self._memory = self.checkpoints.restore_newest(like) or (None, {})
+        self.began_at = 0 if state is None else int(state.step)
+        if self.judge:
+            self.judge.remember(self._memory.get("judge"))
+        return state
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether the run has reached what `config.stop` asks for, if it is evaluated at all."""
+        return self.judge is not None and self.judge.is_satisfied
+
+    def is_complete(self, step: int) -> bool:
+        """Whether there is nothing left to train."""
+        return step >= self.total or self.is_satisfied
+
+    def begin(self, has_progress_line: bool = True) -> None:
+        """Opens the files that are written from here on, which goes on from where `claim` found the run."""
+        config, h, step, memory = self.config, self.config.health, self.began_at, self._memory
+        steps = self._counting.steps
+        self.folder.note_environment()
+        self._health = Health(Thresholds(steps(h.patience), h.accuracy, h.vanished, h.collapsed), memory.get("health"))
+        self.recorder = Recorder(self._counting, steps(config.log_every), self._health, memory.get("recorder"))
+        self.recorder.last_good = step or None
+        self._metrics = MetricsFile(self.folder.metrics, after=step)
+        self._tensorboard = TensorBoard(self.folder.tensorboard, after=step)
+        self._progress = ProgressLine(self.total) if has_progress_line else None
+        shown, c = (self._generator, self._dataset, self.folder, self._tensorboard), config.sample
+        self._album = Album(*shown, self._key_pictures, c.rows, c.columns)
+
+    def picture_of_the_start(self, state: TrainState) -> None:
+        """The pictures of step 0."""
+        self._album.add(state, 0)
+
+    def push(self, step: int, metrics: dict[str, jax.Array], updates: int) -> None:
+        """Takes the metrics of the call that ends at `step`; see `Recorder.push`.
+
+        Raises:
+            DivergedError: a number of an earlier call is not finite.
+        """
+        self._rows += self.recorder.push(step, metrics, updates)
+
+    def flush(self) -> None:
+        """Waits for the call in flight; raises DivergedError like `push`."""
+        self._rows += self.recorder.flush()
+
+    def write(self) -> list[dict]:
+        """Writes the rows that are complete, and gives them."""
+        rows, self._rows = self._rows, []
+        for row in rows:
+            self._metrics.write(row)
+            self._tensorboard.scalars(row)
+            if self._progress:
+                self._progress.show(row, self.recorder.seconds_left(row["step"], self.total))
+        return rows
+
+    def is_due(self, step: int, stopping: bool = False) -> bool:
+        """Whether there is more to do at this step than rows: pictures, an evaluation, a checkpoint."""
+        every = (self._sample_every, self._checkpoint_every, self._eval_every)
+        return stopping or step >= self.total or any(due(step, n) for n in every)
+
+    def settle(self, state: TrainState, step: int, stopping: bool = False) -> dict[str, float] | None:
+        """Does what is due at this step.
+
+        Args:
+            state: after this step.
+            step: how many updates it has seen.
+            stopping: save it, whatever else is due.
+
+        Returns:
+            The numbers of the evaluation, where there was one.
+
+        Raises:
+            DivergedError: the updates so far were not good.
+            CheckpointError: a checkpoint could not be saved.
+        """
+        at_end, values, badness = step >= self.total, None, None
+        is_sample = at_end or due(step, self._sample_every)
+        is_evaluation = self.judge is not None and (at_end or due(step, self._eval_every))
+        is_checkpoint = at_end or stopping or is_evaluation or due(step, self._checkpoint_every)
+        # The updates so far have to be good before anything is made of them, and their rows come first.
+        self.flush()
+        with self.recorder.pause():
+            if is_evaluation:
+                values, badness = self.judge.measure(state, step)
+                merge(self._rows, self._counting.row(step), values)
+                self.folder.note_evaluation(self.judge.record(step, values))
+                at_end = at_end or self.judge.is_satisfied
+            if is_sample or at_end:
+                self._album.add(state, step)
+            if at_end:
+                self._album.finish(state)
+            self.write()
+            if is_checkpoint:
+                host = {"recorder": self.recorder.memory, "health": self._health.memory}
+                host["judge"] = self.judge.memory if self.judge else self._memory.get("judge")
+                self.checkpoints.save(state, host, badness)
+                self.recorder.last_good = step
+        return values
+
+    def close(self) -> None:
+        """Closes what `begin` opened, and the checkpoints."""
+        with contextlib.ExitStack() as stack:
+            for opened in (self.checkpoints, self._tensorboard, self._metrics, self._progress):
+                if opened:
+                    stack.callback(opened.close)
+
+    def log_end(self, step: int, signal_name: str | None) -> None:
+        """One line on how far the run came, and why no further."""
+        ended = "complete" if step >= self.total else f"stopped by {signal_name}; the same command goes on"
+        if self.is_satisfied:
+            ended = f"complete, because {self.config.stop.metric} is as good as config.stop asks for"
+        logging.info("%s: update %d of %d; pictures in %s", ended, step, self.total, self.folder.samples)
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many updates happens now; never, where `every` is 0."""
+    return every > 0 and step % every == 0
+
+
+def merge(rows: list[dict], row: dict, values: dict) -> None:
+    """Adds values to the row of this step, which is made if it is not the last of `rows`: a step has one row."""
+    if not rows or rows[-1]["step"] != row["step"]:
+        rows.append(row)
+    rows[-1].update(values)
