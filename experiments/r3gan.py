@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if side == 28:
         widths(c, (64, 32, 16), blocks=1)
         # Networks this narrow, and a run this short, take steps five times as long as the paper's.
-        schedules(c, batch=64, over="100k images", gamma=1.0, strength=0.2, half_life=10e3, learning_rate=1e-3)
+        schedules(c, batch=64, over="100k images", gamma=1.0, strength=0.2, half_life=10e3, rate=1e-3)
         c.duration = "150k images"
     if variant == "cifar10":
         widths(c, (768,) * 4, bf16_stages=3)
@@ -83,15 +83,15 @@ def penalties(gamma: float, over: str) -> dict:
 
 
 def schedules(
-    c: ConfigDict, *, batch: int, over: str, gamma: float, strength: float, half_life: float, learning_rate: float = 2e-4
+    c: ConfigDict, *, batch: int, over: str, gamma: float, strength: float, half_life: float, rate: float = 2e-4
 ) -> None:
-    """The five things that move by half a cosine."""
+    """The five things that move by half a cosine; `rate` is the learning rate at the start."""
 
     def ramp(start, end):
         return {"from": start, "to": end, "over": over, "shape": "cosine"}
 
     c.batch_size = batch
-    adam = {"name": "adam", "learning_rate": ramp(learning_rate, learning_rate / 4), "b1": 0.0, "b2": ramp(0.9, 0.99), "eps": 1e-8}
+    adam = {"name": "adam", "learning_rate": ramp(rate, rate / 4), "b1": 0.0, "b2": ramp(0.9, 0.99), "eps": 1e-8}
     c.optimizer.generator, c.optimizer.discriminator = ConfigDict(adam), ConfigDict(adam)
     c.loss.penalties = penalties(gamma, over)
     with c.ignore_type():

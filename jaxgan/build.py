@@ -138,6 +138,7 @@ def make_game(
     options["label_shares"] = tuple(n / sum(label_counts) for n in label_counts) if conditional else ()
     augment = {**config.augment.to_dict(), "p": _value(config.augment.p, counting, "config.augment.p")}
     options["augmentation"] = read_augmentation(augment, shape)
+    options["precision"] = config.precision
     return game.make_game(generator, discriminator, make_loss(c), **options)
 
 

@@ -17,7 +17,14 @@ from jaxgan import build, explore, pictures
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.data import Dataset
 from jaxgan.errors import CheckpointError, ConfigError, DataError
+from jaxgan.explore import opened as opened_run
+from jaxgan.explore.directions import latent_weights, stretched
+from jaxgan.explore.interpolation import label_walk
+from jaxgan.explore.neighbours import nearness
+from jaxgan.explore.projection import _starts, read_picture
+from jaxgan.explore.style_mixing import mixed_styles
 from jaxgan.models import biggan, mlp
+from jaxgan.sampling import Generator
 from jaxgan.workdir import Workdir
 
 SIDE = 28  # of the digits, which a grid shows at twice their size with a margin of two of their pixels
@@ -52,7 +59,7 @@ def new_run(folder, config, *, shape=(SIDE, SIDE, 1), names=DIGITS, gain=1.0):
 def read_once():
     """A run is read and its generator compiled once for all tests; reading has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explore, "load_trained", functools.cache(explore.load_trained))
+        patch.setattr(opened_run, "load_trained", functools.cache(opened_run.load_trained))
         yield
 
 
@@ -81,7 +88,7 @@ def points(tmp_path_factory):
 
 
 def opened(workdir, seed=0):
-    return explore._open(workdir, "last", seed)
+    return opened_run.open_run(workdir, "last", seed)
 
 
 def cells(file):
@@ -134,7 +141,7 @@ def test_a_label_on_its_way_is_a_mixed_one_hot_vector(conditional):
     run = opened(conditional)
     z, share = run.latents(3), np.array([0.0, 0.25, 1.0], np.float32)
     first, last = np.array([1, 2, 3]), np.array([4, 5, 6])
-    made, other = explore.label_walk(run.game.decode, *run.networks, z, first, last, share)
+    made, other = label_walk(run.game.decode, *run.networks, z, first, last, share)
     np.testing.assert_array_equal(made, other)
     one_hot = np.eye(10, dtype=np.float32)
     mixed = (1 - share)[:, None] * one_hot[first] + share[:, None] * one_hot[last]
@@ -157,7 +164,7 @@ def test_a_label_on_its_way_is_a_mixed_embedding():
     def decode(params, variables, z, label):
         return module.apply({"params": params}, z, label)
 
-    made, other = explore.label_walk(decode, params, {}, z, first, last, jnp.array([0.5, 0.25]))
+    made, other = label_walk(decode, params, {}, z, first, last, jnp.array([0.5, 0.25]))
     table = params["table"]["embedding"]
     np.testing.assert_allclose(made, [(table[0] + table[2]) / 2, 0.75 * table[1] + 0.25 * table[2]], atol=1e-6)
     np.testing.assert_array_equal(made, other)
@@ -167,11 +174,12 @@ def test_labels_that_cannot_be_mixed_are_told_and_classes_shown_instead(conditio
     def decode(params, variables, z, label):
         return z + jax.nn.one_hot(label, 4)  # no layer that could be mixed
 
-    made, other = explore.label_walk(
+    made, other = label_walk(
         decode, {}, {}, jnp.zeros((1, 4)), jnp.array([0]), jnp.array([1]), jnp.array([0.5])
     )
     assert np.abs(made - other).max() == 1
-    monkeypatch.setattr(explore, "label_walk", lambda *given: (jnp.zeros(len(given[3])), jnp.ones(len(given[3]))))
+    module = explore.interpolation.__globals__  # the package's name for the module is its function's
+    monkeypatch.setitem(module, "label_walk", lambda *given: (jnp.zeros(len(given[3])), jnp.ones(len(given[3]))))
     grid, run = cells(explore.interpolation(conditional, rows=1, columns=2)), opened(conditional)
     assert_same_picture(grid[1], shown(run.decode(np.repeat(run.latents(1), 2, axis=0), np.array([0, 9]))))
 
@@ -189,7 +197,7 @@ def test_the_diagonal_of_mixed_styles_is_unmixed(styled):
 
 def test_coarse_layers_come_from_the_row_and_the_rest_from_the_column():
     rows, columns = np.array([[1.0], [2.0]]), np.array([[10.0], [20.0], [30.0]])
-    mixed = explore.mixed_styles(rows, columns, layers=4, coarse=1)
+    mixed = mixed_styles(rows, columns, layers=4, coarse=1)
     assert mixed.shape == (2, 3, 4, 1)
     np.testing.assert_array_equal(mixed[1, 2, :, 0], [2, 30, 30, 30])
 
@@ -224,14 +232,14 @@ def test_a_projection_finds_a_style(styled, own_sample):
     file = explore.projection(styled, own_sample[1], steps=2, starts=2)
     found, run = np.load(file.with_suffix(".npz")), opened(styled)
     assert found["w"].shape == (8,) and "label" not in found
-    x, _, _ = explore._starts(run, 2, "")
+    x, _, _ = _starts(run, 2, "")
     np.testing.assert_allclose(x[0], run.styles.mean(axis=0), rtol=1e-6)  # from the mean, and from random ones
     assert cells(file).shape[:2] == (2, 4)
 
 
 @pytest.mark.parametrize(("label", "expected"), [("4", {4}), ("", set(range(10)))])
 def test_a_conditional_generators_starts_have_the_label_or_all_in_turn(conditional, label, expected):
-    z, labels, _ = explore._starts(opened(conditional), 10, label)
+    z, labels, _ = _starts(opened(conditional), 10, label)
     assert z.shape == (10, 100) and set(labels.tolist()) == expected
 
 
@@ -240,16 +248,16 @@ def test_a_picture_is_cut_and_resized_like_the_data(shape, tmp_path):
     pixels = np.zeros((8, 20, 3), np.uint8)
     pixels[:, 2:18] = 200  # wider than either cut-out
     Image.fromarray(pixels).save(tmp_path / "p.png")
-    np.testing.assert_array_equal(explore.read_picture(str(tmp_path / "p.png"), shape), np.full(shape, 200))
+    np.testing.assert_array_equal(read_picture(str(tmp_path / "p.png"), shape), np.full(shape, 200))
 
 
 def test_a_planted_training_picture_is_found_at_distance_0(plain, monkeypatch, tmp_path):
     run = opened(plain, 2)
     real = np.random.default_rng(0).integers(0, 256, (60, SIDE, SIDE, 1), np.uint8)
-    planted = pictures.to_uint8(explore.Generator(run.game).samples(run.trained.state, run.key, 8))[5]
+    planted = pictures.to_uint8(Generator(run.game).samples(run.trained.state, run.key, 8))[5]
     real[17] = planted
     monkeypatch.setattr(build, "load_data", lambda config: Dataset("mnist5k", {"real": real}, ()))
-    monkeypatch.setattr(explore, "default_data_dir", lambda: tmp_path)
+    monkeypatch.setitem(explore.neighbours.__globals__, "default_data_dir", lambda: tmp_path)
     file = explore.neighbours(plain, seed=2, num_samples=8, rows=3, k=4)
     found = np.load(file.with_suffix(".npz"))
     assert found["indices"].shape == found["distances"].shape == (8, 4)
@@ -267,25 +275,25 @@ def test_a_planted_training_picture_is_found_at_distance_0(plain, monkeypatch, t
 def test_nearness_of_copies_and_of_fresh_points():
     rng = np.random.default_rng(0)
     real = rng.normal(size=(4000, 1))
-    assert explore.nearness(real[:50], real) == (1.0, 0.0)
-    assert explore.nearness(rng.normal(size=(4000, 1)), real).share == pytest.approx(2 / 3, abs=0.03)
-    assert explore.nearness(np.array([[1.0]]), np.array([[0.0], [0.5], [5.0]])) == (0.0, 0.5)
+    assert nearness(real[:50], real) == (1.0, 0.0)
+    assert nearness(rng.normal(size=(4000, 1)), real).share == pytest.approx(2 / 3, abs=0.03)
+    assert nearness(np.array([[1.0]]), np.array([[0.0], [0.5], [5.0]])) == (0.0, 0.5)
 
 
 def test_stretched_directions_are_the_eigenvectors_of_the_largest_values():
     a = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
-    axes, values = explore.stretched(a)
+    axes, values = stretched(a)
     np.testing.assert_allclose(axes @ axes.T, np.eye(6), atol=1e-6)
     np.testing.assert_allclose(a.T @ a @ axes.T, axes.T * values, rtol=1e-4, atol=1e-4)
     assert np.all(np.diff(values) <= 0)
     assert np.all(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1) > 0)
-    axes, values = explore.stretched(np.diag([1.0, 3.0, 2.0]))
+    axes, values = stretched(np.diag([1.0, 3.0, 2.0]))
     np.testing.assert_allclose(values, [9, 4, 1])
     np.testing.assert_array_equal(axes, [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 
 def weights_of(run):
-    return explore.latent_weights(run.space, run.networks, run.latents(1).shape[1], run.labels(1))
+    return latent_weights(run.space, run.networks, run.latents(1).shape[1], run.labels(1))
 
 
 def test_the_weights_on_the_latents_are_those_of_the_first_dense_layer(plain, conditional):
@@ -297,7 +305,7 @@ def test_the_weights_on_the_latents_are_those_of_the_first_dense_layer(plain, co
 
 def test_the_weights_on_styles_are_those_of_all_layers(styled):
     run = opened(styled)
-    found = explore.latent_weights(run.space, run.networks, 8, None)
+    found = latent_weights(run.space, run.networks, 8, None)
     layers = [layer for layer in run.networks[0]["synthesis_network"].values() if isinstance(layer, dict)]
     kernels = [layer["style"]["kernel"].T / np.sqrt(8) for layer in layers]
     assert len(kernels) == 5  # three convolutions and two to grey
@@ -314,14 +322,14 @@ def test_the_weights_on_latents_in_chunks_are_those_on_the_first_chunk():
         return module.apply({"params": params, **variables}, z, label, train=False)
 
     params = variables.pop("params")
-    found = explore.latent_weights(explore._Space("z", decode), (params, variables), 6, label)
+    found = latent_weights(opened_run.Space("z", decode), (params, variables), 6, label)
     np.testing.assert_allclose(found[:, :3], params["first"]["kernel"].T, atol=1e-6)
     np.testing.assert_array_equal(found[:, 3:], 0)
 
 
 def test_a_generator_without_a_dense_layer_has_no_weights_on_its_latents():
     with pytest.raises(ConfigError, match="no fully connected layer"):
-        explore.latent_weights(explore._Space("z", lambda params, variables, z, label: z), ({}, {}), 3, None)
+        latent_weights(opened_run.Space("z", lambda params, variables, z, label: z), ({}, {}), 3, None)
 
 
 @pytest.mark.parametrize("kind", ["plain", "conditional", "styled"])

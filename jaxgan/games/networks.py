@@ -7,6 +7,7 @@ The vectors of spectral normalisation are one more collection, "spectral": `iter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgan.losses import spectral_init, spectral_iterate, spectral_normalize
@@ -33,9 +34,14 @@ def initialise(module: nn.Module, key: jax.Array, inputs: Inputs, spectral: bool
     return params, variables
 
 
-def apply(module: nn.Module, params, collections, inputs: Inputs, index, key, axis_name):
-    """A training pass: what the module makes of its inputs, and its collections afterwards."""
+def apply(module: nn.Module, params, collections, inputs: Inputs, index, key, axis_name, dtype=jnp.float32):
+    """A training pass: what the module makes of its inputs, and its collections afterwards.
+
+    With another `dtype` (bfloat16) the module computes in it, from parameters that stay float32: they are normalised
+    and then cast, and so are the inputs. What comes out is float32 again, and so are the gradients.
+    """
     params, collections, vectors = _normalized(params, collections)
+    params, inputs = _cast((params, inputs), dtype)
     out, collections = module.clone(axis_name=axis_name).apply(
         {"params": params, **collections},
         *_given(inputs),
@@ -44,6 +50,7 @@ def apply(module: nn.Module, params, collections, inputs: Inputs, index, key, ax
         rngs={"dropout": key},
         mutable=list(collections),
     )
+    out, collections = _cast((out, collections), jnp.float32)
     return out, {**collections, **vectors}
 
 
@@ -62,6 +69,11 @@ def iterate(params, collections, iterations: int = 1):
     for vectors, axis in _by_axis(collections[SPECTRAL]):
         moved |= spectral_iterate(params, vectors, iterations, out_axis=axis)
     return {**collections, SPECTRAL: moved}
+
+
+def _cast(tree, dtype):
+    """The floating point numbers of a tree in another type; labels stay whole numbers."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def _given(inputs: Inputs) -> Inputs:

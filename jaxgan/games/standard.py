@@ -20,6 +20,7 @@ from jaxgan.games.penalties import Penalty, View, evaluate, initial_state, read_
 from jaxgan.losses import AdversarialLoss, pack, top_k_mask
 
 SIDES = ("generator", "discriminator")
+PRECISIONS = ("float32", "bfloat16")
 _CODES, _CONDITION = 1, 2  # folded into the key of an example
 
 
@@ -37,6 +38,7 @@ def make_game(
     auxiliary: Mapping[str, Any] | None = None,
     codes: Codes = Codes(),  # noqa: B008
     augmentation: Augmentation = Augmentation(),  # noqa: B008
+    precision: str = "float32",
 ) -> Game:
     """The game of two linen modules.
 
@@ -56,11 +58,12 @@ def make_game(
         auxiliary: heads by name, see `jaxgan.games.heads.read_heads`.
         codes: a part of the latent that a head of the discriminator reads back (InfoGAN).
         augmentation: of all that the discriminator is shown.
+        precision: what both networks compute in while training, of `PRECISIONS`; their parameters are float32.
 
     Raises:
         ConfigError: unknown names, or values out of range or that do not go together.
     """
-    _check(top_k, packing, spectral_norm)
+    _check(top_k, packing, spectral_norm, precision)
     if packing > 1 and label_shares:
         raise ConfigError("a discriminator that judges packs takes no labels: packing must be 1 in a conditional game")
     if packing > 1 and augmentation.method:
@@ -68,7 +71,7 @@ def make_game(
     shares = tuple(float(share) for share in label_shares)
     terms = read_penalties(penalties or {})
     said = read_heads(auxiliary or {}, has_labels=bool(shares), codes=codes)
-    fields = (latent_size, terms, top_k, packing, tuple(spectral_norm), shares, said, codes, augmentation)
+    fields = (latent_size, terms, top_k, packing, tuple(spectral_norm), shares, said, codes, augmentation, precision)
     game = _Standard(generator, discriminator, loss, *fields)
     return Game(
         game.init,
@@ -98,6 +101,7 @@ class _Standard:
     heads: tuple[Head, ...]
     codes: Codes
     augmentation: Augmentation
+    precision: str
 
     def init(self, key, batch):
         key_g, key_d = jax.random.split(key)
@@ -216,7 +220,14 @@ class _Standard:
         z = self.latents(key_z, batch["index"])
         collections = networks.iterate(params_g, variables["generator"])
         fake, collections = networks.apply(
-            self.generator, params_g, collections, (z, self._labels(batch)), batch["index"], key_noise, axis_name
+            self.generator,
+            params_g,
+            collections,
+            (z, self._labels(batch)),
+            batch["index"],
+            key_noise,
+            axis_name,
+            self.precision,
         )
         return fake, z, {**variables, "generator": collections}
 
@@ -235,7 +246,7 @@ class _Standard:
         x = self.augmentation.view(_adaptive(variables), _images(batch), key_augment, index)(x)
         collections = variables["discriminator"]
         out, collections = networks.apply(
-            self.discriminator, params_d, collections, (x, label), index, key, axis_name
+            self.discriminator, params_d, collections, (x, label), index, key, axis_name, self.precision
         )
         logits, said = out if self.heads else (out, {})
         return logits, said, {**variables, "discriminator": collections}
@@ -247,7 +258,7 @@ class _Standard:
         def generator(z):
             inputs, collections = (z, self._labels(batch)), variables["generator"]
             return networks.apply(
-                self.generator, params_g, collections, inputs, batch["index"], key_noise, axis_name
+                self.generator, params_g, collections, inputs, batch["index"], key_noise, axis_name, self.precision
             )[0]
 
         index, images = batch["index"], _images(batch)
@@ -300,7 +311,9 @@ def _gather(tree, axis_name):
     return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
 
 
-def _check(top_k: float, packing: int, spectral_norm: Sequence[str]) -> None:
+def _check(top_k: float, packing: int, spectral_norm: Sequence[str], precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown config.precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if not 0.0 < top_k <= 1.0:
         raise ConfigError(f"top_k {top_k} is a share of the batch: above 0, at most 1")
     if packing < 1:
