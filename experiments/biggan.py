@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
         c.game.latent_size = 60  # three equal parts
         widths(c, (32,) * 3, (32,) * 4, 14)
         c.ema.half_life_images = 10e3
-        c.d_steps = 1  # what costs one update of five steps is better spent on more of the generator here
+        common.briefly(c)
         c.duration = "3k steps"
     if side == 64:
         c.game.latent_size = 100

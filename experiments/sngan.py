@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.adam(c, 2e-4, 0.0, 0.9)
     if side == 28:
         widths(c, (32,) * 3, (32,) * 4)
-        c.d_steps = 1  # what costs one update of five steps is better spent on more of the generator here
+        common.briefly(c)
         c.duration = "3k steps"
     else:
         c.duration = "100k steps"

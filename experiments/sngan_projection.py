@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if side == 28:
         c.model.generator = ConfigDict({"widths": (32,) * 3})
         c.model.discriminator = ConfigDict({"widths": (32,) * 4})
-        c.d_steps = 1  # what costs one update of five steps is better spent on more of the generator here
+        common.briefly(c)
         c.duration = "3k steps"
     else:
         c.duration = "100k steps"

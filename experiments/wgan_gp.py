@@ -36,7 +36,8 @@ def get_config(variant: str = "") -> ConfigDict:
     common.adam(c, 2e-4, 0.0, 0.9)
     if side == 28:
         widths(c, (32,) * 3, (32,) * 4)
-        c.d_steps = 2  # five for each of the generator's would be most of a CPU's time
+        common.briefly(c)
+        c.d_steps = 2
         c.duration = "3k steps"
     else:
         c.duration = "100k steps"
