@@ -42,6 +42,7 @@ LEVELS = {
     "explore": 6,
     "run": 6,
     "train": 7,
+    "population": 7,
 }
 SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {
