@@ -59,8 +59,8 @@ def _stands_for_a_number(value: Any) -> bool:
 
 def _unknown(name: str, config: ConfigDict) -> str:
     known = list(_names(config))
-    nearest = difflib.get_close_matches(name, known, n=3)
-    # A name that is right but for what it stands under: penalties.r1 for loss.penalties.r1.
+    # A name as on the command line, config.seed; or right but for what it stands under, r1 for loss.penalties.r1.
+    nearest = difflib.get_close_matches(name.removeprefix("config."), known, n=3)
     nearest = nearest or [other for other in known if other.endswith("." + name.rsplit(".", maxsplit=1)[-1])][:3]
     told = f"; the nearest are {', '.join(nearest)}" if nearest else ""
     return f"the configuration has no field {name!r}{told}"

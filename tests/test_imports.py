@@ -31,6 +31,7 @@ LEVELS = {
     "workdir": 3,
     "writers": 3,
     "recorder": 3,
+    "overrides": 4,
     "sampling": 3,
     "build": 3,
     "album": 4,

@@ -136,7 +136,8 @@ class Program:
         split = PartitionSpec(AXIS)
         specs = (split, split, split, _ALL, _ALL if are_arrays_shared else split)
         over_devices = jax.shard_map(on_device, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False)
-        return jax.jit(over_devices, donate_argnums=0)
+        # Named, because on one device the result would be called replicated, and the next call compiled again.
+        return jax.jit(over_devices, donate_argnums=0, out_shardings=self._split)
 
     def _experiment(self, values: PyTree) -> build.Experiment:
         return build.assemble(with_values(self._config, values), *self._facts)
