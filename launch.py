@@ -2,6 +2,7 @@
 
     python launch.py --config=experiments/dcgan.py
     python launch.py --config=experiments/dcgan.py:fashion_mnist --config.batch_size=128 --workdir=runs/fashion
+    python launch.py --config=experiments/dcgan.py --seeds=8 --workdir=runs/seeds
     python launch.py --mode=sample --workdir=runs/dcgan --num_samples=5000
     python launch.py --mode=eval --workdir=runs/dcgan
     python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
@@ -21,6 +22,7 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore"
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
 _SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
+_SEEDS = flags.DEFINE_integer("seeds", None, "With --mode=train: so many seeds as a population, and a table of them.")
 _CLASSES = flags.DEFINE_list("classes", [], "With --mode=sample and explore: of which classes, by name or number.")
 _WHAT = flags.DEFINE_string("what", "interpolation", "With --mode=explore: a tool of jaxgan.explore.")
 _PICTURE = flags.DEFINE_string("picture", None, "With --what=projection: a picture to find in the latent space.")
@@ -53,9 +55,14 @@ def main(argv: list[str]) -> None:
 
             print(describe(config, workdir))
         elif _MODE.value == "train":
-            from jaxgan.train import train
+            if _SEEDS.present:
+                from jaxgan.population.seeds import train_seeds
 
-            train(config, workdir, overrides)
+                print(train_seeds(config, workdir, _SEEDS.value, overrides))
+            else:
+                from jaxgan.train import train
+
+                train(config, workdir, overrides)
         elif _MODE.value == "sample":
             from jaxgan.evaluate import sample
 

@@ -21,6 +21,7 @@ def base(experiment: str) -> ConfigDict:
     c.precision = "float32"  # "bfloat16": both networks compute in it while training; parameters stay float32
     c.parallel = "pmap"  # over all local devices; "jit" uses one
     c.steps_per_call = 0  # updates in one call of the compiled program; 0: 1 on a CPU, 20 elsewhere
+    c.population = "auto"  # how a population's members share a device: "map", "vmap"; auto: map on a CPU, else vmap
 
     c.data = ConfigDict()
     c.data.name = "mnist5k"  # a name of jaxgan.data.OWN, or any set of pictures in TFDS
@@ -191,3 +192,32 @@ def choose(experiment: str, variant: str, variants: tuple[str, ...]) -> None:
     """Raises ValueError unless `variant` is empty or one of `variants`."""
     if variant and variant not in variants:
         raise ValueError(f"experiments/{experiment}.py has no variant {variant!r}; known: {', '.join(variants)}")
+
+
+# Search spaces. A sweep() gives a list of dicts of dotted overrides: {"optimizer.generator.learning_rate": 1e-4}.
+
+
+def grid(values: dict[str, list]) -> list[dict]:
+    """Every combination of the values of each field; the last field changes fastest."""
+    points = [{}]
+    for name, choices in values.items():
+        points = [{**point, name: choice} for point in points for choice in choices]
+    return points
+
+
+def zip_(values: dict[str, list]) -> list[dict]:
+    """The first values of all fields, then the second ones, and so on; ValueError where there are not equally many."""
+    return [dict(zip(values, choices, strict=True)) for choices in zip(*values.values(), strict=True)]
+
+
+def product(*spaces: list[dict]) -> list[dict]:
+    """Every combination of a point of each space; the last space changes fastest."""
+    points = [{}]
+    for space in spaces:
+        points = [{**point, **more} for point in points for more in space]
+    return points
+
+
+def both(field: str, values: list) -> list[dict]:
+    """A field of both sides' optimizers, at the same value: both("learning_rate", [1e-4, 2e-4])."""
+    return zip_({f"optimizer.{side}.{field}": values for side in ("generator", "discriminator")})

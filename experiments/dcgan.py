@@ -63,3 +63,15 @@ def widths(c: ConfigDict, *generator: int) -> None:
     """The generator's widths from the smallest map to the largest; the discriminator mirrors them."""
     c.model.generator.widths = generator
     c.model.discriminator.widths = generator[::-1]
+
+
+def sweep() -> list[dict]:
+    """The two sides' learning rates from a half to twice the recipe's, and label smoothing: eighteen runs."""
+    rates = [1e-4, 2e-4, 4e-4]
+    return common.grid(
+        {
+            "optimizer.generator.learning_rate": rates,
+            "optimizer.discriminator.learning_rate": rates,
+            "loss.label_smoothing": [0.0, 0.1],
+        }
+    )

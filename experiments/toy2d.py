@@ -32,3 +32,8 @@ def get_config(variant: str = "") -> ConfigDict:
         common.tiny(c)
         c.model.generator.hidden = c.model.discriminator.hidden = (8, 8)
     return c
+
+
+def sweep() -> list[dict]:
+    """Sixteen runs: four learning rates, of both sides, with four seeds each."""
+    return common.product(common.both("learning_rate", [5e-5, 1e-4, 2e-4, 4e-4]), common.grid({"seed": range(4)}))

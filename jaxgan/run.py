@@ -25,7 +25,7 @@ from jaxgan.writers import MetricsFile, ProgressLine, TensorBoard
 
 
 class Run:
-    """What watches and writes; nothing is written before `claim`.
+    """What watches and writes: `claim`, `restore`, `begin`, then `push` and `settle`; `claim` is the first that writes.
 
     Args:
         config: see experiments/common.py.
@@ -58,20 +58,29 @@ class Run:
         self.judge = make_judge(config, dataset, self._generator, key_judge, self._eval_every, evaluator)
         self._rows: list[dict] = []
 
-    def claim(self, overrides: dict, like: TrainState) -> TrainState | None:
-        """Makes the folder this run's; the state of its newest checkpoint, or None where it has none.
+    def claim(self, overrides: dict) -> None:
+        """Makes the folder this run's.
 
         Args:
             overrides: what was changed on the command line, for the record.
-            like: shapes, dtypes and shardings of the state to fill.
 
         Raises:
-            CheckpointError: the folder is another run's, or its checkpoints cannot be read.
+            CheckpointError: the folder is another run's.
         """
         real = self._dataset.arrays["real"]
         facts = {"name": self._dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
         facts |= {"label_names": self._dataset.label_names, "label_counts": build.label_counts(self._dataset)}
         self.folder.claim(self.config, overrides, facts)
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The state of the newest checkpoint, or None where there is none.
+
+        Args:
+            like: shapes, dtypes and shardings of the state to fill.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none of them can be read.
+        """
         self.checkpoints = Checkpoints(self.folder.checkpoints, self.config.checkpoint.keep)
         state, self._memory = self.checkpoints.restore_newest(like) or (None, {})
         self.began_at = 0 if state is None else int(state.step)
@@ -88,8 +97,12 @@ class Run:
         """Whether there is nothing left to train."""
         return step >= self.total or self.is_satisfied
 
-    def begin(self, has_progress_line: bool = True) -> None:
-        """Opens the files that are written from here on, which goes on from where `claim` found the run."""
+    def begin(self, progress: ProgressLine | None = None) -> None:
+        """Opens what is written from here on, which goes on from where `restore` found the run.
+
+        Args:
+            progress: shows the rows; a line at the terminal by default.
+        """
         config, h, step, memory = self.config, self.config.health, self.began_at, self._memory
         steps = self._counting.steps
         self.folder.note_environment()
@@ -98,7 +111,7 @@ class Run:
         self.recorder.last_good = step or None
         self._metrics = MetricsFile(self.folder.metrics, after=step)
         self._tensorboard = TensorBoard(self.folder.tensorboard, after=step)
-        self._progress = ProgressLine(self.total) if has_progress_line else None
+        self._progress = progress or ProgressLine(self.total)
         shown, c = (self._generator, self._dataset, self.folder, self._tensorboard), config.sample
         self._album = Album(*shown, self._key_pictures, c.rows, c.columns)
 
@@ -118,15 +131,13 @@ class Run:
         """Waits for the call in flight; raises DivergedError like `push`."""
         self._rows += self.recorder.flush()
 
-    def write(self) -> list[dict]:
-        """Writes the rows that are complete, and gives them."""
+    def write(self) -> None:
+        """Writes and shows the rows that are complete."""
         rows, self._rows = self._rows, []
         for row in rows:
             self._metrics.write(row)
             self._tensorboard.scalars(row)
-            if self._progress:
-                self._progress.show(row, self.recorder.seconds_left(row["step"], self.total))
-        return rows
+            self._progress.show(row, self.recorder.seconds_left(row["step"], self.total))
 
     def is_due(self, step: int, stopping: bool = False) -> bool:
         """Whether there is more to do at this step than rows: pictures, an evaluation, a checkpoint."""
@@ -176,8 +187,7 @@ class Run:
         """Closes what `begin` opened, and the checkpoints."""
         with contextlib.ExitStack() as stack:
             for opened in (self.checkpoints, self._tensorboard, self._metrics, self._progress):
-                if opened:
-                    stack.callback(opened.close)
+                stack.callback(opened.close)
 
     def log_end(self, step: int, signal_name: str | None) -> None:
         """One line on how far the run came, and why no further."""

@@ -41,7 +41,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     run = Run(config, workdir, dataset, experiment)
 
     # The record, and the state: a checkpoint's, or a new one.
-    state = run.claim(overrides or {}, parallel.abstract(jax.eval_shape(experiment.new_state)))
+    run.claim(overrides or {})
+    state = run.restore(parallel.abstract(jax.eval_shape(experiment.new_state)))
     if state is None:
         state = parallel.replicate(jax.jit(experiment.new_state)())
     step, total = int(state.step), run.total

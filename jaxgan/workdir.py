@@ -4,6 +4,7 @@
     environment.json   one entry a start: versions, devices, git commit
     evaluation.json    one entry an evaluation: its numbers, and the protocol that they depend on
     metrics.jsonl      one line a logged step
+    outcome.json       what became of a member of a population
     samples/*.png      pictures; checkpoints/ and tensorboard/ beside them
 """
 
@@ -27,6 +28,7 @@ MAY_CHANGE = (
     "duration",
     "parallel",
     "steps_per_call",
+    "population",
     "log_every",
     "sample_every",
     "checkpoint_every",
@@ -103,10 +105,14 @@ class Workdir:
 
     def note_evaluation(self, entry: dict) -> None:
         """Adds an entry to evaluation.json, in the place of an earlier one that differs from it in its values alone."""
-        file = self.path / "evaluation.json"
         entry = plain(entry)
-        entries = json.loads(file.read_text()) if file.exists() else []
-        write_json(file, [*(old for old in entries if _asked(old) != _asked(entry)), entry])
+        kept = [old for old in self.read_evaluations() if _asked(old) != _asked(entry)]
+        write_json(self.path / "evaluation.json", [*kept, entry])
+
+    def read_evaluations(self) -> list[dict]:
+        """What `note_evaluation` wrote, oldest first."""
+        file = self.path / "evaluation.json"
+        return json.loads(file.read_text()) if file.exists() else []
 
     def _compare(self, old: dict, new: dict) -> None:
         differences = [

@@ -32,6 +32,7 @@ LEVELS = {
     "workdir": 3,
     "writers": 3,
     "recorder": 3,
+    "overrides": 4,
     "sampling": 3,
     "build": 3,
     "album": 4,
@@ -43,6 +44,7 @@ LEVELS = {
     "explore": 6,
     "run": 6,
     "train": 7,
+    "population": 7,
 }
 SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {

@@ -8,11 +8,12 @@ import os
 from jaxgan.data.dataset import Dataset
 from jaxgan.errors import ConfigError
 
-__all__ = ["OWN", "Dataset", "load"]
+__all__ = ["OWN", "SEEDED", "Dataset", "load"]
 
 # The names that need nothing but this package; every other name is looked up in TFDS.
 STACKED = {"stacked_mnist5k": "mnist5k", "stacked_mnist": "mnist"}  # what the triples are made of
 OWN = ("mnist5k", "mnist", "fashion_mnist", "cifar10", "folder", "ring", "grid", *STACKED)
+SEEDED = ("ring", "grid", *STACKED)  # those that are other examples with another seed
 
 
 def load(

@@ -1,0 +1,124 @@
+"""Populations: many runs trained by one compiled program.
+
+    train_population(configs, workdirs)   # a configuration and a work folder for each member
+
+Members are full configurations. Those that differ in traced values alone (`jaxgan.population.knobs`: seeds, the
+optimizers' numbers, weights of penalties and heads, label smoothing, the average's half-life, augmentation) form a
+group, found by itself, which is compiled once: the update is a single run's, made inside the program from a
+configuration in which those numbers are traced, so a member's run is the run that it would have had alone, to float
+rounding. Every other difference (widths, losses, batch sizes, durations) makes another group; groups are trained one
+after another. `jaxgan.population.program` says how members are laid out: mapped one after another on a CPU, vectorised
+on GPU and TPU (`config.population` chooses otherwise), divided over the devices of this process. A member has one
+device, whatever `config.parallel` says, so it has to fit on one.
+
+A member's folder is that of a single run: `--mode=eval` and `--mode=sample` take it, and `jaxgan.train.train` goes on
+with it. Beside it lies outcome.json. A member whose numbers are no longer finite, or that the caller stops, is frozen:
+it costs nothing more on a CPU, and the others do not notice.
+
+Killed and started again, each member goes on from its newest checkpoint. Members that a kill has left at different
+steps become groups of their own, so that none of them loses or repeats an update; frozen members stay frozen.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from jaxgan import build, data
+from jaxgan.build import Experiment
+from jaxgan.data import Dataset
+from jaxgan.errors import ConfigError
+from jaxgan.interrupt import Interrupt
+from jaxgan.judge import evaluator_of
+from jaxgan.population.group import train_group
+from jaxgan.population.knobs import Group, divide
+from jaxgan.population.member import Member, Outcome, Report
+from jaxgan.run import Run
+from jaxgan.sampling import Generator
+from jaxgan.workdir import plain
+
+__all__ = ["Outcome", "train_population"]
+
+
+def train_population(
+    configs: Sequence[ConfigDict],
+    workdirs: Sequence[str],
+    overrides: Sequence[Mapping[str, Any]] | None = None,
+    report: Report | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> list[Outcome]:
+    """Trains members, or goes on with them, until each has reached its `duration`, diverged or been stopped.
+
+    Args:
+        configs: of the members, see experiments/common.py.
+        workdirs: their folders, all different.
+        overrides: how each member differs from its experiment, for the record.
+        report: `(member, step, values) -> bool`, called after each evaluation of a member with its numbers by name;
+            True stops that member.
+        devices: the members are divided over; all local ones by default.
+
+    Returns:
+        What became of each member, in their order. SIGTERM or SIGINT saves all members and ends early, with the status
+        "interrupted"; the same call goes on.
+
+    Raises:
+        JaxganError: whatever the person who started it can mend. What is wrong with a configuration is found before
+            anything is written.
+    """
+    overrides = overrides or [{} for _ in configs]
+    if not configs:
+        raise ConfigError("a population has at least one member")
+    if not len(configs) == len(workdirs) == len(overrides) == len(set(map(str, workdirs))):
+        raise ConfigError("every member of a population needs a configuration and a work folder of its own")
+    datasets = _datasets(configs)
+    # A conditional game is told how frequent the classes are, which may be other numbers for another seed.
+    told = [build.label_counts(data) if c.game.conditional else () for c, data in zip(configs, datasets, strict=True)]
+    groups = divide(configs, told)
+    prepared = [_prepare(group, configs, workdirs, datasets) for group in groups]
+    members = {member.place: member for of_group, *_ in prepared for member in of_group}
+    for place, given in enumerate(overrides):
+        members[place].run.claim(dict(given))
+    devices = list(devices or jax.local_devices())
+    logging.info("a population of %d members in %d group(s)", len(members), len(groups))
+    with Interrupt() as interrupt:
+        for group, of_group in zip(groups, prepared, strict=True):
+            if interrupt.signal_name is None:
+                train_group(*of_group, group.values, devices, interrupt, report or (lambda *_: False))
+    return [members[place].outcome for place in range(len(configs))]
+
+
+def _datasets(configs: Sequence[ConfigDict]) -> list[Dataset]:
+    """The members' data sets; the same object where they are the same."""
+    loaded: dict[str, Dataset] = {}
+    keys = [json.dumps([plain(c.data), c.seed if c.data.name in data.SEEDED else None]) for c in configs]
+    for key, config in zip(keys, configs, strict=True):
+        if key not in loaded:
+            loaded[key] = build.load_data(config)
+    return [loaded[key] for key in keys]
+
+
+def _prepare(
+    group: Group, configs: Sequence[ConfigDict], workdirs: Sequence[str], datasets: Sequence[Dataset]
+) -> tuple[list[Member], Experiment, tuple]:
+    """A group's members, with what they can share made once; finds what is wrong with any of them."""
+    first = group.members[0]
+    facts = _facts(datasets[first])
+    experiment = build.make_experiment(configs[first], *facts)
+    generator, evaluators, members = Generator(experiment.game), {}, []
+    for place in group.members:
+        config, dataset = configs[place], datasets[place]
+        build.assemble(config, *facts)
+        if id(dataset) not in evaluators and experiment.counting.steps(config.eval.every):
+            evaluators[id(dataset)] = evaluator_of(config, dataset)
+        run = Run(config, workdirs[place], dataset, experiment, generator, evaluators.get(id(dataset)))
+        members.append(Member(place, run, dataset))
+    return members, experiment, facts
+
+
+def _facts(dataset: Dataset) -> tuple:
+    """What `build.make_experiment` wants to know of a data set."""
+    real = dataset.arrays["real"]
+    return real.shape[1:], len(real), build.label_counts(dataset)

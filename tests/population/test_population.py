@@ -1,0 +1,277 @@
+"""Populations: each member is the run that it would have been alone, whatever becomes of the others."""
+
+import json
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import dcgan, mlp, toy2d
+from jaxgan.errors import CheckpointError, ConfigError
+from jaxgan.evaluate import evaluate, load_trained
+from jaxgan.overrides import apply
+from jaxgan.population import train_population
+from jaxgan.population.program import Program
+from jaxgan.train import train
+from tests.runs import command, environment, fingerprint, launch, rows
+from tests.small import assert_close, assert_equal
+
+SHORT = {"duration": "4 steps", "log_every": "2 steps", "checkpoint_every": "2 steps", "sample_every": "0 steps"}
+SHORT |= {"eval.every": "2 steps", "steps_per_call": 2, "parallel": "jit"}
+RAMP = {"from": 1e-3, "to": 1e-4, "over": "40 images", "shape": "cosine"}
+
+
+SHORT |= {"eval.features": "raw", "eval.metrics": ("swd",)}
+
+
+def configs(*different, experiment=mlp, **common):
+    base = apply(experiment.get_config("tiny"), {**SHORT, **common})
+    return [apply(base, overrides) for overrides in different]
+
+
+def folders(path, members):
+    return [path / f"member_{i}" for i in range(len(members))]
+
+
+def state_of(workdir):
+    return load_trained(workdir).state
+
+
+def assert_same_rows(a, b):
+    a, b = rows(a), rows(b)
+    assert [sorted(row) for row in a] == [sorted(row) for row in b]
+    for one, other in zip(a, b, strict=True):
+        for name, value in one.items():
+            np.testing.assert_allclose(value, other[name], rtol=1e-4, atol=1e-5, err_msg=f"{name} at {one['step']}")
+
+
+def assert_same_runs(population, alone):
+    for a, b in zip(population, alone, strict=True):
+        assert_close(state_of(a), state_of(b))
+        assert_same_rows(a, b)
+        names = {file.name for file in (b / "samples").iterdir()}
+        assert {file.name for file in (a / "samples").iterdir()} == names
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The programs that populations make in this test."""
+    made, compile_ = [], Program.compile
+    monkeypatch.setattr(Program, "compile", lambda *given: made.append(compile_(*given)) or made[-1])
+    return made
+
+
+def compilations(programs):
+    return sum(program._cache_size() for program in programs)
+
+
+BASE = {"loss.penalties.r1": 0.5, "loss.label_smoothing": 0.1}
+DIFFERENT = [
+    BASE,
+    {"loss.penalties.r1": 2.0, "loss.label_smoothing": 0.3, "seed": 3, "ema.half_life_images": 3.0},
+    {**BASE, "optimizer.discriminator.learning_rate": 1e-2, "optimizer.generator.b1": 0.9, "ema.rampup": 0.5},
+]
+
+
+def test_members_are_the_runs_that_they_would_have_been_alone_and_compile_once(tmp_path, compiled):
+    """Points in the plane: their data depend on the seed too."""
+    members = configs(*DIFFERENT, experiment=toy2d)
+    population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
+    outcomes = train_population(members, population, DIFFERENT, devices=jax.devices()[:1])
+    assert compilations(compiled) == 1
+    for config, workdir in zip(members, alone, strict=True):
+        train(config, workdir)
+    assert_same_runs(population, alone)
+    for workdir, outcome in zip(population, outcomes, strict=True):
+        assert (outcome.status, outcome.step) == ("complete", 4)
+        last = rows(workdir)[-1]
+        assert outcome.values and all(last[name] == value for name, value in outcome.values.items())
+        record = json.loads((workdir / "config.json").read_text())
+        assert record["overrides"] == DIFFERENT[population.index(workdir)]
+    # The members are different runs: nobody's numbers are a neighbour's.
+    assert len({outcome.values["swd16_train_raw"] for outcome in outcomes}) == len(members)
+
+
+@pytest.mark.slow
+def test_pictures_of_convolutions_are_the_same_too(tmp_path):
+    different = [{}, {"seed": 1, "optimizer.generator.learning_rate": 1e-3}]
+    members = configs(*different, experiment=dcgan, **{"duration": "2 steps", "steps_per_call": 1})
+    population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
+    train_population(members, population, devices=jax.devices()[:1])
+    for config, workdir in zip(members, alone, strict=True):
+        train(config, workdir)
+    assert_same_runs(population, alone)
+    for a, b in zip(population, alone, strict=True):
+        assert (a / "samples" / "final.png").read_bytes() == (b / "samples" / "final.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_ramps_may_start_and_end_elsewhere(tmp_path, compiled):
+    base = {"optimizer.generator.learning_rate": RAMP, "loss.penalties.r1": {"weight": {**RAMP, "from": 2.0}}}
+    different = [
+        base,
+        {**base, "optimizer.generator.learning_rate": {**RAMP, "to": 1e-2}},
+        {**base, "loss.penalties.r1": {"weight": {**RAMP, "from": 9.0}}},
+    ]
+    members = configs(*different)
+    population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
+    train_population(members, population, devices=jax.devices()[:1])
+    assert compilations(compiled) == 1
+    for config, workdir in zip(members, alone, strict=True):
+        train(config, workdir)
+    assert_same_runs(population, alone)
+
+
+def test_vectorised_and_over_devices_it_is_the_same_population(tmp_path):
+    """Three members on two devices: a slot is filled up."""
+    one, two, vectorised = (folders(tmp_path / name, DIFFERENT) for name in ("one", "two", "vmap"))
+    short = {"duration": "2 steps"}
+    train_population(configs(*DIFFERENT, **short), one, devices=jax.devices()[:1])
+    train_population(configs(*DIFFERENT, **short), two, devices=jax.devices()[:2])
+    train_population(configs(*DIFFERENT, **short, population="vmap"), vectorised, devices=jax.devices()[:1])
+    for a, b, c in zip(one, two, vectorised, strict=True):
+        assert_close(state_of(a), state_of(b), rtol=1e-5, atol=1e-6)
+        assert_close(state_of(a), state_of(c))
+        assert_same_rows(a, b)
+        assert_same_rows(a, c)
+
+
+@pytest.mark.slow
+def test_static_differences_make_groups_that_are_compiled_once_each(tmp_path, compiled):
+    different = [{"duration": "4 steps"}, {"duration": "2 steps", "seed": 1}, {"duration": "2 steps"}, {"seed": 5}]
+    members = configs(*different)
+    outcomes = train_population(members, folders(tmp_path, members), devices=jax.devices()[:1])
+    assert [outcome.step for outcome in outcomes] == [4, 2, 2, 4]
+    assert compilations(compiled) == 2
+
+
+UNHELD = {"loss.name": "wasserstein", "duration": "40 steps", "eval.every": "20 steps", "checkpoint_every": "4 steps"}
+RATES = [f"optimizer.{side}.learning_rate" for side in ("generator", "discriminator")]
+
+
+def plain_gradients():
+    """Three members, of which the second one's steps are far too large for an unbounded loss."""
+    base = mlp.get_config("tiny")
+    base.optimizer.generator = base.optimizer.discriminator = {"name": "sgd", "learning_rate": 1e-3}
+    base = apply(base, {**SHORT, **UNHELD})
+    return [apply(base, dict.fromkeys(RATES, rate)) for rate in (1e-3, 100.0, 2e-3)]
+
+
+def test_a_member_that_diverges_is_frozen_and_poisons_nobody(tmp_path, caplog):
+    members = plain_gradients()
+    population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
+    outcomes = train_population(members, population, devices=jax.devices()[:1])
+    assert [outcome.status for outcome in outcomes] == ["complete", "diverged", "complete"]
+    assert str(population[1]) in caplog.text and "gave" in caplog.text
+    written = rows(population[1])
+    assert all(np.isfinite(value) for row in written for value in row.values())
+    assert outcomes[1].step < 40 and (not written or written[-1]["step"] < 40)
+    train(members[2], alone[2])
+    assert_close(state_of(population[2]), state_of(alone[2]))
+    # Started again, everybody stays where they are.
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = train_population(members, population, devices=jax.devices()[:1])
+    assert [(o.status, o.step, o.values) for o in again] == [(o.status, o.step, o.values) for o in outcomes]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_report_sees_every_evaluation_and_stops_a_member(tmp_path):
+    seen = []
+
+    def report(member, step, values):
+        seen.append((member, step, values["swd16_train_raw"]))
+        return member == 1 and step == 4
+
+    members = configs({}, {"seed": 1}, {"seed": 2}, duration="8 steps")
+    workdirs = folders(tmp_path / "population", members)
+    outcomes = train_population(members, workdirs, report=report, devices=jax.devices()[:1])
+    assert [(member, step) for member, step, _ in seen] == [
+        *((member, step) for step in (2, 4) for member in (0, 1, 2)),
+        *((member, step) for step in (6, 8) for member in (0, 2)),
+    ]
+    assert [(o.status, o.step) for o in outcomes] == [("complete", 8), ("stopped", 4), ("complete", 8)]
+    assert [outcome.values["swd16_train_raw"] for outcome in outcomes] == [
+        next(value for member, _, value in reversed(seen) if member == place) for place in range(3)
+    ]
+    best = min(value for member, _, value in seen if member == 0)
+    assert outcomes[0].best["value"] == best and outcomes[0].best["name"] == "swd16_train_raw"
+    # Its folder is a run's, which can be measured, and which a single run goes on with.
+    assert "swd16_train_raw" in evaluate(str(workdirs[1]), num_samples=16, metrics=("swd",))
+    assert int(train(members[1], workdirs[1]).step) == 8
+    assert train_population(members, workdirs, devices=jax.devices()[:1])[1].status == "complete"
+
+
+@pytest.mark.slow
+def test_members_at_different_steps_go_on_and_lose_nothing(tmp_path):
+    different = [{}, {"seed": 1}, {"seed": 2}]
+    straight, workdirs = folders(tmp_path / "straight", different), folders(tmp_path / "population", different)
+    members = configs(*different, duration="8 steps")
+    train_population(members, straight, devices=jax.devices()[:1])
+    train_population(configs(*different[:2], duration="2 steps"), workdirs[:2], devices=jax.devices()[:1])
+    train(configs(*different, duration="4 steps")[1], workdirs[1])  # one is ahead, one has not begun
+    train_population(members, workdirs, devices=jax.devices()[:1])
+    for a, b in zip(workdirs, straight, strict=True):
+        assert_equal(state_of(a), state_of(b))
+        # The former end's row is extra.
+        assert [row for row in rows(a) if row["step"] % 2 == 0] == rows(b)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"optimizer.generator.name": "adamm"}, "adamm"),
+        ({"loss.penalties.r1": -1.0}, "r1"),
+        ({"loss.label_smoothing": 1.5}, "label_smoothing"),
+        ({"population": "pmap"}, "population 'pmap'; known: auto, map, vmap"),
+        ({"model.name": "mpl"}, "unknown model"),
+    ],
+    ids=str,
+)
+def test_mistakes_of_any_member_are_found_before_anything_is_written(wrong, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        train_population(configs({}, wrong), [tmp_path / "a" / "0", tmp_path / "a" / "1"])
+    assert not (tmp_path / "a").exists()
+
+
+def test_members_need_folders_of_their_own(tmp_path):
+    with pytest.raises(ConfigError, match="of its own"):
+        train_population(configs({}, {"seed": 1}), [tmp_path / "a", tmp_path / "a"])
+    with pytest.raises(ConfigError, match="at least one"):
+        train_population([], [])
+    train(configs({})[0], tmp_path / "a")
+    with pytest.raises(CheckpointError, match="seed: 0 there, 1 here"):
+        train_population(configs({"seed": 1}), [tmp_path / "a"])
+
+
+LAUNCHED = ("--config=experiments/toy2d.py:tiny", "--seeds=3", "--config.duration=300 steps")
+LAUNCHED += ("--config.log_every=7 steps", "--config.checkpoint_every=10 steps")
+LAUNCHED += ("--config.sample_every=100 steps", "--config.eval.every=100 steps")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_started_again_it_ends_as_if_it_had_not_been(number, tmp_path):
+    straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
+    table = launch(*LAUNCHED, f"--workdir={straight}").stdout
+    assert "standard error" in table and "swd16_train_raw" in table
+    for wanted in (30, 110):
+        process = subprocess.Popen(
+            [*command(*LAUNCHED), f"--workdir={disturbed}"],
+            env=environment(JAX_NUM_CPU_DEVICES="1"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and not (disturbed / "seed_2" / "checkpoints" / str(wanted)).exists():
+            time.sleep(0.005)
+        process.send_signal(number)
+        process.wait(timeout=120)
+        assert process.returncode == (0 if number == signal.SIGTERM else -number)
+    launch(*LAUNCHED, f"--workdir={disturbed}")
+    for seed in range(3):
+        a, b = straight / f"seed_{seed}", disturbed / f"seed_{seed}"
+        assert rows(a) == rows(b)
+        assert fingerprint(a, 300) == fingerprint(b, 300)
+    assert (straight / "seeds.csv").read_text() == (disturbed / "seeds.csv").read_text()
