@@ -76,11 +76,13 @@ def find_pod(topology: str | None) -> Pod:
             "  python -m venv .venv-tpu && .venv-tpu/bin/pip install -r requirements-tpu.txt\n"
             f"  JAX_PLATFORMS=cpu .venv-tpu/bin/python launch.py --mode=compile --topology={topology} ..."
         )
-    # libtpu would ask Google Cloud's metadata server which machine this is; the compiler does not need to know.
+    # libtpu would ask Google Cloud's metadata server which machine this is, which its compiler does not need to know,
+    # and lets one process in at a time, which is for those that use a TPU.
     for name, value in {
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": "v5litepod-8",
         "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }.items():
         os.environ.setdefault(name, value)
     if not jax.config.jax_platforms:  # with libtpu there, JAX would look for a TPU to run on

@@ -73,4 +73,4 @@ def _pictures(examples: int, shape: tuple[int, ...], classes: int) -> DataShape:
     arrays = {"real": jax.ShapeDtypeStruct((examples, *shape), np.uint8)}
     if classes:
         arrays["label"] = jax.ShapeDtypeStruct((examples,), np.int32)
-    return DataShape(examples, shape, (examples // classes,) * classes, arrays)
+    return DataShape(examples, shape, (examples // max(classes, 1),) * classes, arrays)
