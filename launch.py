@@ -9,7 +9,6 @@
     python launch.py --mode=compile --config=experiments/r3gan.py:cifar10 --topology=v5e:16x16
 """
 
-import json
 import pathlib
 import sys
 
@@ -32,7 +31,6 @@ _SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or fo
 _FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception or raw.")
 _WEIGHTS = flags.DEFINE_string("weights", "", "With --features=inception: the file of its weights.")
 _STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz with the reference's mu and sigma.")
-
 _TOPOLOGY = flags.DEFINE_string("topology", None, "With --mode=compile: a pod, as v5e:16x16; the local devices if not.")
 _DATA_SHAPE = flags.DEFINE_string("data_shape", "", "With --mode=compile: EXAMPLES,H,W,C[,CLASSES], where not known.")
 _JSON = flags.DEFINE_bool("json", False, "With --mode=compile: the report as JSON.")
@@ -72,10 +70,9 @@ def main(argv: list[str]) -> None:
             options = {"picture": _PICTURE.value, "classes": _CLASSES.value or None, "seed": _SEED.value}
             print(explore(workdir, _WHAT.value, checkpoint=_CHECKPOINT.value[-1], **options))
         elif _MODE.value == "compile":
-            from jaxgan import aot
+            from jaxgan.aot import describe
 
-            report = aot.examine(config, _TOPOLOGY.value, _DATA_SHAPE.value)
-            print(json.dumps(report, indent=2) if _JSON.value else aot.in_words(report))
+            print(describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value))
         else:
             print(evaluate(config, workdir))
     except (errors.JaxganError, OSError) as error:

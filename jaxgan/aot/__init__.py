@@ -1,5 +1,5 @@
 """An experiment's update compiled ahead of time, for pods that are not there: `launch.py --mode=compile`."""
 
-from jaxgan.aot.report import examine, in_words
+from jaxgan.aot.report import describe, examine, in_words
 
-__all__ = ["examine", "in_words"]
+__all__ = ["describe", "examine", "in_words"]

@@ -1,5 +1,6 @@
 """Everything that is to be said of a compiled update, as plain values and in words."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -138,6 +139,12 @@ def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int
         is_carrier = 4 * found >= c.bytes * c.times / 2 > 0
         carriers, others = carriers + c.times * is_carrier, others + c.times * (not is_carrier)
     return Gradients(expected, reduced, carriers, others, largest, again)
+
+
+def describe(config: ConfigDict, topology: str | None, data_shape: str, as_json: bool = False) -> str:
+    """The text of `launch.py --mode=compile`; see `examine`."""
+    report = examine(config, topology, data_shape)
+    return json.dumps(report, indent=2) if as_json else in_words(report)
 
 
 def in_words(report: dict[str, Any]) -> str:
