@@ -107,31 +107,39 @@ def read_exhaustion(message: str, arguments: float) -> Memory | None:
 
 
 def nearest_batch(program: Program, compile_at: Callable[[int], Program], tries: int = 3) -> Suggestion | None:
-    """The largest batch size found that fits, by compiling at what memory linear in the batch would allow.
+    """The largest batch size found that fits, by compiling where a straight line through the last two programs says.
 
     Args:
         program: one that does not fit.
         compile_at: the same with another batch size.
-        tries: how many programs to compile; after that the last estimate stands.
+        tries: how many programs to compile at most; if none of them fits, the last estimate stands.
 
     Returns:
         None where not even the smallest batch fits: what is there without a batch is too large.
     """
-    config = program.config
+    config, memory = program.config, program.memory
     unit = len(program.parallel.devices) * config.game.get("packing", 1) * config.accumulate
-    batch, memory = config.batch_size, program.memory
+    points = [(0, memory.total - memory.temporaries), (config.batch_size, memory.total)]
+    fitting, failing, found = 0, config.batch_size, None
+
+    def estimate() -> int:
+        (b0, total0), (b1, total1) = points[-2:]
+        batch = b1 - (total1 - memory.available) * (b1 - b0) / (total1 - total0) if total1 != total0 else 0
+        return int(min(batch, failing - unit)) // unit * unit
+
     for _ in range(tries):
-        fixed = memory.arguments + memory.outputs + memory.code
-        share = (memory.available - fixed) / max(memory.temporaries, 1.0)
-        smaller = min(int(batch * share), batch - unit) // unit * unit
-        if smaller < unit:
-            return None
-        batch, memory = smaller, compile_at(smaller).memory
+        batch = estimate()
+        if batch <= fitting:
+            break
+        memory = compile_at(batch).memory
+        points.append((batch, memory.total))
         if memory.fits:
-            return Suggestion(batch, True, memory.total)
-    share = (memory.available - memory.arguments) / max(memory.temporaries, 1.0)
-    estimate = int(batch * share) // unit * unit
-    return Suggestion(estimate, False, memory.available) if estimate else None
+            fitting, found = batch, Suggestion(batch, True, memory.total)
+        else:
+            failing = batch
+    if found is None and estimate() > 0:
+        return Suggestion(estimate(), False, memory.available)
+    return found
 
 
 def _size(tree) -> float:

@@ -97,12 +97,24 @@ def test_the_nearest_batch_divides(options, found):
     assert nearest_batch(sized(720, lambda b: b, **options), lambda b: sized(b, lambda b: b)).batch_size == found
 
 
-def test_the_nearest_batch_where_memory_is_not_linear_is_tried_again():
+def test_the_nearest_batch_where_something_else_is_large_too_takes_two_tries():
+    """Temporaries that do not grow with the batch: two programs tell how much of them does."""
+    tried = []
+
+    def compile_at(batch):
+        tried.append(batch)
+        return sized(batch, lambda b: 40 + b)
+
+    assert nearest_batch(sized(200, lambda b: 40 + b), compile_at) == Suggestion(40, True, 100.0)
+    assert tried == [64, 40]  # 200 * 80 / 240, in fours
+
+
+def test_a_batch_that_fits_is_not_the_last_word():
     def needs(batch):
-        return 20 + batch  # the first try, in proportion, is too large
+        return batch * batch / 100  # the first try leaves room
 
     found = nearest_batch(sized(200, needs), lambda b: sized(b, needs))
-    assert found.compiled and found.batch_size <= 60 and found.total == 40 + found.batch_size
+    assert found.compiled and 64 <= found.batch_size <= 88  # 40 is the first, 88 the largest that fits
 
 
 def test_after_some_tries_the_estimate_stands():
