@@ -88,7 +88,7 @@ def make_experiment(
     rules = config.copy_and_resolve_references()
     with rules.ignore_type():
         rules.ema.half_life_images = _value(config.ema.half_life_images, counting, "config.ema.half_life_images")
-    step = with_data(make_update(game, optimizers, rules), flip=config.data.flip)
+    step = with_data(make_update(game, optimizers, rules), flip=config.data.flip, shape=tuple(shape))
     state = jax.eval_shape(new_state)  # a network that cannot make or take this shape says so here
     _warn_of_mixed_examples(_with_ramps(config.loss.penalties.to_dict(), counting), state)
     return Experiment(counting, game, step, new_state)

@@ -4,13 +4,13 @@ import contextlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan import build
 from jaxgan.album import Album
 from jaxgan.checkpoint import Checkpoints
+from jaxgan.data.sampler import in_rows
 from jaxgan.health import Health, Thresholds
 from jaxgan.interrupt import Interrupt
 from jaxgan.judge import Judge, make_judge
@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     logging.info("%s, %s, from update %d to %d", folder.path, parallel.describe(), step, total)
 
     # What the devices hold, and the compiled call of several updates.
-    arrays = parallel.replicate({name: np.asarray(array) for name, array in dataset.arrays.items()})
+    arrays = parallel.replicate(in_rows(dataset.arrays))
     index = parallel.split(jnp.arange(counting.images_per_step, dtype=jnp.int32))
     several = counting.steps_per_call
     single_call = parallel.compile(one_update, shared=1)

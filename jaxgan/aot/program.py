@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from jaxgan import build
 from jaxgan.aot.chips import GiB
 from jaxgan.aot.shapes import DataShape
+from jaxgan.data.sampler import in_rows
 from jaxgan.errors import ConfigError
 from jaxgan.parallel import Parallel
 from jaxgan.update import repeat
@@ -79,7 +80,7 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     counting = experiment.counting
     state = parallel.abstract(jax.eval_shape(experiment.new_state))
     index = parallel.abstract_split(jax.ShapeDtypeStruct((counting.images_per_step,), jnp.int32))
-    arrays = parallel.abstract(data.arrays)
+    arrays = parallel.abstract(jax.eval_shape(in_rows, data.arrays))
     step = repeat(experiment.step, counting.steps_per_call) if counting.steps_per_call > 1 else experiment.step
     lowered = parallel.compile(step, shared=1).lower(state, index, arrays)
     try:
