@@ -31,12 +31,13 @@ class Chip(NamedTuple):
     link: float  # of one inter-chip link in one direction, bytes/s
     axes: int  # of the torus
     ring: int  # an axis whose length is a multiple of this is closed to a ring
+    clock: float | None = None  # cycles/s: the peak over the products that its matrix units make in a cycle
 
 
 CHIPS = {
-    "v4": Chip("v4", 32 * GiB, 275e12, 1200e9, 50e9, 3, 4),
-    "v5e": Chip("v5e", 16 * GiB, 197e12, 819e9, 50e9, 2, 16),
-    "v5p": Chip("v5p", 95 * GiB, 459e12, 2765e9, 100e9, 3, 4),
+    "v4": Chip("v4", 32 * GiB, 275e12, 1200e9, 50e9, 3, 4, 275e12 / (8 * 2 * 128**2)),
+    "v5e": Chip("v5e", 16 * GiB, 197e12, 819e9, 50e9, 2, 16, 197e12 / (4 * 2 * 128**2)),
+    "v5p": Chip("v5p", 95 * GiB, 459e12, 2765e9, 100e9, 3, 4, 459e12 / (8 * 2 * 128**2)),
     "v6e": Chip("v6e", 32 * GiB, 918e12, 1638e9, 100e9, 2, 16),
 }
 _KINDS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p", "TPU v6 lite": "v6e"}

@@ -35,19 +35,20 @@ class Cost(NamedTuple):
 
     flops: float  # in matrix products and convolutions
     bytes: float  # read from and written to its main memory, padding to tiles included
+    cycles: float  # of the chip, by the compiler's own estimate; 0 where it writes none
     collectives: tuple[Collective, ...]
     unknown_loops: int  # whose number of turns the text does not say; their bodies are counted once
 
     def repeated(self, times: float) -> "Cost":
         """The cost of so many runs."""
         collectives = tuple(c._replace(times=c.times * times) for c in self.collectives)
-        return Cost(self.flops * times, self.bytes * times, collectives, self.unknown_loops)
+        return Cost(self.flops * times, self.bytes * times, self.cycles * times, collectives, self.unknown_loops)
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-NOTHING = Cost(0.0, 0.0, (), 0)
+NOTHING = Cost(0.0, 0.0, 0.0, (), 0)
 
 
 def count(text: str) -> Cost:
@@ -80,9 +81,9 @@ class _Counter:
             return sum((self.of(n) for key in ("to_apply", "calls") for n in i.called(key)), NOTHING)
         if i.opcode == "fusion":
             inside = self.of(i.called("calls")[0])
-            return inside._replace(bytes=self._fusion_bytes(i, computation))
+            return inside._replace(bytes=self._fusion_bytes(i, computation), cycles=_cycles(i))
         collectives = tuple(_collective(i, computation))
-        return Cost(_flops(i, computation), _bytes(i, computation), collectives, 0)
+        return Cost(_flops(i, computation), _bytes(i, computation), _cycles(i), collectives, 0)
 
     def _turns(self, i: Instruction, computation: Computation) -> int | None:
         """How often a loop's body runs: said outright, or a counter from a constant (0 if not one) up to a constant."""
@@ -173,6 +174,11 @@ def _bytes(i: Instruction, computation: Computation) -> float:
 def _as_large(part: Array, places: Iterable[Array]) -> list[Array]:
     """A slice, once for each of the places that it is read from or written to."""
     return [part._replace(layout=part.layout.replace("S(", "s(") + ("" if p.in_memory else "S(1)")) for p in places]
+
+
+def _cycles(i: Instruction) -> float:
+    match = re.search(r'"estimated_cycles":"(\d+)"', i.attributes)
+    return float(match[1]) if match else 0.0
 
 
 def _collective(i: Instruction, computation: Computation) -> Iterator[Collective]:

@@ -97,7 +97,7 @@ def _work(program: Program, pod: Pod, state: TrainState) -> dict[str, Any]:
         "gradients": gradients(cost.collectives, state, config.d_steps)._asdict(),
     }
     if pod.chip and pod.grid and len(program.parallel.devices) > 1:
-        s = speed(pod.chip, pod.grid, cost.flops, cost.bytes, cost.collectives, images)
+        s = speed(pod.chip, pod.grid, cost, images)
         busy = max(s.compute, s.memory)
         goal = GOAL / (1 - GOAL) * s.wire / busy * config.batch_size / devices
         work["speed"] = {**s._asdict(), "batch_per_device_for_goal": goal}
@@ -215,13 +215,19 @@ def _work_in_words(report: dict[str, Any]) -> dict[str, str]:
 def _speed_in_words(report: dict[str, Any]) -> dict[str, str]:
     s = report["speed"]
     compute, memory, wire, hops = (f"{1e3 * s[name]:.3g} ms" for name in ("compute", "memory", "wire", "hops"))
-    return {
+    lines = {
         "speed": f"at most {s['images_per_second']:,.0f} images/s: {compute} of products and {memory} of memory an "
         f"update, at the published peaks for bfloat16; {s['images_per_second_float32']:,.0f} with products in float32",
         "weak scaling": f"{s['efficiency']:.1%} at {report['devices']} devices: {wire} on the links, none of it behind "
         f"the products; {s['efficiency_with_hops']:.1%} with {hops} of hops; {GOAL:.0%} from about "
         f"{s['batch_per_device_for_goal']:.0f} a device on",
     }
+    if s["estimated"]:
+        lines["XLA's estimate"] = (
+            f"{1e3 * s['estimated']:.3g} ms an update and device without the links: weak scaling "
+            f"{s['efficiency_estimated']:.1%}, {s['efficiency_estimated_with_hops']:.1%} with hops"
+        )
+    return lines
 
 
 def _size(size: float) -> str:

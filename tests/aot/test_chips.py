@@ -39,6 +39,7 @@ def test_what_is_published_of_a_chip_agrees_with_what_is_published_of_a_pod():
     for name, both in {"v5e": 400e9, "v5p": 1200e9, "v6e": 800e9}.items():
         chip = CHIPS[name]
         assert chip.link * 2 * (2 * chip.axes) == both
+    assert CHIPS["v4"].clock == pytest.approx(1.05e9, rel=0.01)  # Jouppi et al. 2023
     assert {name: chip.memory / GiB for name, chip in CHIPS.items()} == {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
 
 

@@ -115,7 +115,7 @@ TPU = """HloModule tpu
   %c.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
   %i.1 = s32[]{:T(128)} get-tuple-element(%c.1), index=0
   %x = f32[8,128]{1,0:T(8,128)} get-tuple-element(%c.1), index=1
-  %begin = f32[8,128]{1,0:T(8,128)} all-reduce-start(%x), channel_id=1, to_apply=%plus
+  %begin = f32[8,128]{1,0:T(8,128)} all-reduce-start(%x), to_apply=%plus, backend_config={"estimated_cycles":"2"}
   %sum.1 = f32[8,128]{1,0:T(8,128)} all-reduce-done(%begin)
   ROOT %next = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%i.1, %sum.1)
 }
@@ -126,7 +126,7 @@ ENTRY %main (a: f32[8,128], data: u8[9000,8,128], zero: s32[]) -> f32[8,128] {
   %five = s32[]{:T(128)} constant(5)
   %copy-start = (f32[8,128]{1,0:T(8,128)S(1)}, f32[8,128]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%a)
   %copy-done = f32[8,128]{1,0:T(8,128)S(1)} copy-done(%copy-start)
-  %fusion = f32[8,128]{1,0:T(8,128)} fusion(%copy-done, %data, %five), kind=kLoop, calls=%fused
+  %fusion = f32[8,128]{1,0:T(8,128)} fusion(%copy-done, %data, %five), calls=%fused, config={"estimated_cycles":"70"}
   %carry = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%five, %fusion)
   %while = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%carry), condition=%below, body=%turn
   ROOT %out = f32[8,128]{1,0:T(8,128)} get-tuple-element(%while), index=1
@@ -140,4 +140,4 @@ def test_what_only_a_tpu_writes():
     assert cost.collectives == (hlo.Collective("all-reduce", (1024,), 4096, 15),)
     # The copy reads `a`; the fusion reads a row of the data and its place, and writes; 15 all-reduces read and write.
     assert cost.bytes == 4096 + 1024 + 4 + 4096 + 15 * (4096 + 4096)
-    assert cost.unknown_loops == 0
+    assert cost.unknown_loops == 0 and cost.cycles == 70 + 15 * 2

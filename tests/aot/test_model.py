@@ -3,7 +3,7 @@
 import pytest
 
 from jaxgan.aot.chips import CHIPS, Chip
-from jaxgan.aot.hlo import Collective
+from jaxgan.aot.hlo import Collective, Cost
 from jaxgan.aot.model import count_hops, is_ring, speed, transfer
 
 
@@ -36,18 +36,28 @@ def test_hops_are_half_of_a_ring_and_the_whole_of_a_line():
     assert count_hops(CHIPS["v5p"], (4, 4, 8), "all-gather") == 2 + 2 + 4
 
 
-TOY = Chip("toy", 1.0, flops=100.0, bandwidth=10.0, link=5.0, axes=1, ring=4)
+TOY = Chip("toy", 1.0, flops=100.0, bandwidth=10.0, link=5.0, axes=1, ring=4, clock=2.0)
 
 
 def test_speed_where_products_bind():
     # 400 FLOP take 4 s, 20 bytes 2 s. The ring of four: 2 * 10 * 3 / 4 bytes over two links of 5, twice an update.
-    s = speed(TOY, (4,), 400.0, 20.0, [Collective("all-reduce", (5, 5), 10, 2.0)], images=8)
+    s = speed(TOY, (4,), Cost(400.0, 20.0, 0.0, (Collective("all-reduce", (5, 5), 10, 2.0),), 0), images=8)
     assert (s.compute, s.memory, s.wire, s.hops) == (4.0, 2.0, 3.0, pytest.approx(8e-6))
     assert s.images_per_second == 2.0 and s.images_per_second_float32 == pytest.approx(8 / 24)
     assert s.efficiency == pytest.approx(4 / 7) and s.efficiency_with_hops == pytest.approx(4 / 7.000008)
+    assert s.estimated is None and s.efficiency_estimated is None and s.efficiency_estimated_with_hops is None
 
 
 def test_speed_where_memory_binds():
-    s = speed(TOY, (4,), 100.0, 20.0, [], images=8)
+    s = speed(TOY, (4,), Cost(100.0, 20.0, 0.0, (), 0), images=8)
     assert (s.compute, s.memory, s.wire, s.efficiency) == (1.0, 2.0, 0.0, 1.0)
     assert s.images_per_second == 4.0 and s.images_per_second_float32 == pytest.approx(8 / 6)
+
+
+def test_the_compiler_s_estimate_in_cycles_of_the_chip():
+    cost = Cost(400.0, 20.0, 18.0, (Collective("all-reduce", (5, 5), 10, 2.0),), 0)
+    s = speed(TOY, (4,), cost, images=8)
+    assert s.estimated == 9.0 and s.efficiency == pytest.approx(4 / 7)
+    assert s.efficiency_estimated == pytest.approx(9 / 12)
+    assert s.efficiency_estimated_with_hops == pytest.approx(9 / 12.000008)
+    assert speed(TOY._replace(clock=None), (4,), cost, images=8).estimated is None
