@@ -1,6 +1,5 @@
-"""What is said of a compiled update: gradients and their bytes, words, JSON, and real pods where libtpu is."""
+"""What is said of a compiled update: its gradients and their bytes, and real pods where libtpu is."""
 
-import json
 import re
 
 import jax
@@ -10,7 +9,6 @@ from experiments import dcgan, r3gan, sngan
 from jaxgan.aot import examine, in_words
 from jaxgan.aot.hlo import Collective
 from jaxgan.aot.report import gradients
-from tests.runs import launch
 
 
 class State:
@@ -79,55 +77,6 @@ def test_one_device_has_nothing_to_reduce():
     report = examine(config)
     assert report["devices"] == 1 and report["collectives"] == {} and report["gradients"]["others"] == 0
     assert "gradients" not in in_words(report)
-
-
-def test_a_report_in_words(report):
-    words = in_words(report)
-    assert "pmap over 4 device(s)" in words and "8, 2 a device" in words
-    assert "each parameter once a step" in words and "0 of parameter size" in words
-    assert "how much there is is not known" in words
-
-
-POD = {
-    "experiment": "e", "topology": "v5e:2x4", "devices": 8, "layout": "pmap", "batch_size": 4096,
-    "batch_per_device": 512, "images_per_update": 4096, "updates_per_call": 20, "fits": False,
-    "data": {"name": "cifar10", "examples": 50_000, "shape": [32, 32, 3]},
-    "parameters": {"generator": 1, "discriminator": 1},
-    "memory": {"arguments": 2**30, "outputs": 0, "temporaries": 3 * 2**33, "code": 0, "available": 2**34,
-               "total": 25 * 2**30},
-}  # fmt: skip
-
-
-def test_what_does_not_fit_says_which_number_and_what_would():
-    found = {"batch_size": 2048, "compiled": True, "total": 13 * 2**30}
-    words = in_words({**POD, "suggestion": found})
-    assert "24.00 GiB temporaries" in words and "25.00 GiB a device of 16.00 GiB: DOES NOT FIT" in words
-    assert "--config.batch_size=2048 fits (compiled, 13.00 GiB), 256 a device" in words
-    assert "--config.accumulate=2" in words
-    assert "(estimated)" in in_words({**POD, "suggestion": {**found, "compiled": False}})
-    assert "temporaries are too large at any batch" in in_words({**POD, "suggestion": None})
-
-
-def test_the_command_prints_json():
-    result = launch("--mode=compile", "--config=experiments/dcgan.py:tiny", "--json", devices="2")
-    report = json.loads(result.stdout)
-    assert report["devices"] == 2 and report["batch_per_device"] == 4 and report["fits"] is None
-    assert report["gradients"]["reduced"] == report["gradients"]["expected"]
-
-
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (["--topology=v5e:cube"], ["unknown topology", "v5e:16x16"]),
-        (["--data_shape=many"], ["--data_shape='many'", "EXAMPLES,H,W,C"]),
-    ],
-    ids=["topology", "shape"],
-)
-def test_mistakes_end_with_one_message(arguments, words):
-    result = launch("--mode=compile", "--config=experiments/dcgan.py:tiny", *arguments, check=False)
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
 
 
 needs_tpu = pytest.mark.usefixtures("libtpu")
