@@ -7,6 +7,7 @@
     python launch.py --mode=eval --workdir=runs/dcgan
     python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
     python launch.py --mode=explore --what=neighbours --workdir=runs/dcgan
+    python launch.py --mode=compile --config=experiments/r3gan.py:cifar10 --topology=v5e:16x16
 """
 
 import pathlib
@@ -18,7 +19,7 @@ from ml_collections import config_flags
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<experiment> if not given.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore", "compile"], "What to do.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
 _SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
@@ -33,13 +34,16 @@ _FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garme
 _WEIGHTS = flags.DEFINE_string("weights", "", "With --features=inception: the file of its weights.")
 _STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz with the reference's mu and sigma.")
 _COMPILED = flags.DEFINE_string("compiled", "", "Where compiled programs are kept; the user's cache if empty, or none.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "With --mode=compile: a pod, as v5e:16x16; the local devices if not.")
+_DATA_SHAPE = flags.DEFINE_string("data_shape", "", "With --mode=compile: EXAMPLES,H,W,C[,CLASSES], where not known.")
+_JSON = flags.DEFINE_bool("json", False, "With --mode=compile: the report as JSON.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; overrides are written --config.name=value")
     config = _CONFIG.value
-    if config is None and (_MODE.value == "train" or _WORKDIR.value is None):
+    if config is None and (_MODE.value in ("train", "compile") or _WORKDIR.value is None):
         raise app.UsageError("name an experiment, for instance --config=experiments/dcgan.py")
     workdir = _WORKDIR.value or str(pathlib.Path("runs") / config.experiment)
     overrides = config_flags.get_override_values(FLAGS["config"]) if config is not None else {}
@@ -74,6 +78,10 @@ def main(argv: list[str]) -> None:
 
             options = {"picture": _PICTURE.value, "classes": _CLASSES.value or None, "seed": _SEED.value}
             print(explore(workdir, _WHAT.value, checkpoint=_CHECKPOINT.value[-1], **options))
+        elif _MODE.value == "compile":
+            from jaxgan.aot import describe
+
+            print(describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value))
         else:
             print(evaluate(config, workdir))
     except (errors.JaxganError, OSError) as error:

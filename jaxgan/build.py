@@ -97,7 +97,7 @@ def assemble(config: ConfigDict, shape: Sequence[int], examples: int, label_coun
     rules = config.copy_and_resolve_references()
     with rules.ignore_type():
         rules.ema.half_life_images = _value(config.ema.half_life_images, counting, "config.ema.half_life_images")
-    step = with_data(make_update(game, optimizers, rules), flip=config.data.flip)
+    step = with_data(make_update(game, optimizers, rules), flip=config.data.flip, shape=tuple(shape))
     return Experiment(counting, game, step, new_state)
 
 
@@ -116,9 +116,14 @@ def make_counting(config: ConfigDict, examples: int) -> Counting:
     """How the run counts. Updates per call are 1 on a CPU and many elsewhere, unless configured."""
     if config.d_steps < 1:
         raise ConfigError(f"d_steps {config.d_steps} must be at least 1")
-    # On an accelerator a call of several short updates keeps the host out of the way; on a CPU it gains nothing.
-    automatic = 1 if jax.default_backend() == "cpu" else 20
+    automatic = steps_per_call(jax.default_backend())
     return Counting(config.batch_size * config.d_steps, examples, config.steps_per_call or automatic)
+
+
+def steps_per_call(platform: str) -> int:
+    """Updates in one call of the compiled program where the configuration names no number."""
+    # On an accelerator a call of several short updates keeps the host out of the way; on a CPU it gains nothing.
+    return 1 if platform == "cpu" else 20
 
 
 def make_game(

@@ -24,7 +24,8 @@ class Parallel:
 
     Args:
         mode: one of `MODES`.
-        devices: the devices to use; all local ones by default.
+        devices: the devices to use; all local ones by default. A description's (`jax.experimental.topologies`) serve
+            to compile for, with `abstract` and `abstract_split`.
 
     Raises:
         ConfigError: unknown mode.
@@ -68,6 +69,16 @@ class Parallel:
         count = len(self.devices)
         parts = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)
         return jax.device_put(parts, NamedSharding(Mesh(self.devices, (AXIS,)), PartitionSpec(AXIS)))
+
+    def abstract_split(self, shapes: PyTree) -> PyTree:
+        """The shapes of a batch as it lies on the devices after `split`, to compile from."""
+        if self.mode == "jit":
+            return self.abstract(shapes)
+        count, sharding = len(self.devices), NamedSharding(Mesh(self.devices, (AXIS,)), PartitionSpec(AXIS))
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype, sharding=sharding),
+            shapes,
+        )
 
     def compile(self, step: Callable, shared: int = 0) -> Callable:
         """`step` as one compiled program over the devices; the state it is given is donated (its memory is reused).

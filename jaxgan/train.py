@@ -4,11 +4,11 @@ import contextlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan import build, compilation
+from jaxgan.data.sampler import in_rows
 from jaxgan.interrupt import Interrupt
 from jaxgan.parallel import Parallel
 from jaxgan.run import Run
@@ -60,7 +60,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     logging.info("%s, %s, from update %d to %d", run.folder.path, parallel.describe(), step, total)
 
     # What the devices hold, and the compiled call of several updates.
-    arrays = parallel.replicate({name: np.asarray(array) for name, array in dataset.arrays.items()})
+    arrays = parallel.replicate(in_rows(dataset.arrays))
     index = parallel.split(jnp.arange(experiment.counting.images_per_step, dtype=jnp.int32))
     several = experiment.counting.steps_per_call
     single_call = call = compilation.once(parallel.compile(experiment.step, shared=1), "the update")

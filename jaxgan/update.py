@@ -196,12 +196,13 @@ def _check(config: Any) -> None:
         raise ConfigError(f"simultaneous updates are one step of each side, but d_steps is {config.d_steps}")
 
 
-def with_data(update: Update, *, flip: bool = False) -> Callable:
+def with_data(update: Update, *, flip: bool = False, shape: tuple[int, ...] = ()) -> Callable:
     """`update` on batches that it draws for itself: `(state, index, arrays, axis_name=None) -> (state, metrics)`.
 
     Args:
         update: see `make_update`.
         flip: mirror pictures at random.
+        shape: of one example, where the data set lies in rows (`jaxgan.data.sampler.in_rows`).
 
     Returns:
         A step whose `index` are the global indices [d_steps * B] of the examples wanted here, and whose `arrays` are
@@ -210,7 +211,7 @@ def with_data(update: Update, *, flip: bool = False) -> Callable:
 
     def step(state: TrainState, index: jax.Array, arrays: dict[str, jax.Array], axis_name: str | None = None):
         key_data = jax.random.fold_in(state.key, 1)  # 0 is the update's
-        return update(state, sample(arrays, key_data, state.images, index, flip=flip), axis_name)
+        return update(state, sample(arrays, key_data, state.images, index, flip=flip, shape=shape), axis_name)
 
     return step
 

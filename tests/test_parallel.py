@@ -80,6 +80,14 @@ def test_abstract_is_what_replicate_makes(parallel):
         assert shapes[name].sharding == leaf.sharding
 
 
+@pytest.mark.parametrize("parallel", [Parallel("jit"), Parallel("pmap")], ids=["jit", "pmap"])
+def test_abstract_split_is_what_split_makes(parallel):
+    batch = {"x": jnp.zeros((8, 3), jnp.int8)}
+    shape, real = parallel.abstract_split(jax.eval_shape(lambda: batch))["x"], parallel.split(batch)["x"]
+    assert (shape.shape, shape.dtype) == (real.shape, real.dtype)
+    assert shape.sharding.is_equivalent_to(real.sharding, real.ndim)
+
+
 def descend(state, batch, scale, axis_name=None):
     """A step of linear regression: a gradient averaged over the global batch."""
     loss, grad = jax.value_and_grad(lambda w: jnp.mean((batch["x"] @ w - batch["y"]) ** 2))(state["w"])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.data.sampler import sample, shuffled_index
+from jaxgan.data.sampler import in_rows, sample, shuffled_index
 
 KEY = jax.random.key(0)
 SIZE, BATCH = 10, 4
@@ -140,6 +140,18 @@ def test_flip_mirrors_half_of_them_left_to_right_and_nothing_else():
     assert np.all(as_it_was ^ mirrored)
     assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / np.sqrt(n)
     assert 0.3 < np.mean(np.all(again == real, axis=(1, 2, 3))) < 0.7  # a new coin every epoch
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_rows_give_the_same_examples(dtype):
+    arrays = {"real": np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3)).astype(dtype), "label": np.arange(20)}
+    rows = in_rows(arrays)
+    assert rows["real"].shape == (20, 60) and rows["real"].dtype == dtype
+
+    def draw(arrays, shape=()):
+        return jax.jit(lambda arrays: sample(arrays, KEY, jnp.uint32(7), jnp.arange(9), flip=True, shape=shape))(arrays)
+
+    jax.tree.map(np.testing.assert_array_equal, draw(rows, (4, 5, 3)), draw(arrays))
 
 
 def test_the_count_of_images_may_wrap_around():

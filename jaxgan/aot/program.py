@@ -1,0 +1,152 @@
+"""An experiment's real update as a program for devices that need not exist, and the memory that it takes."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxgan import build
+from jaxgan.aot.chips import GiB
+from jaxgan.aot.shapes import DataShape
+from jaxgan.data.sampler import in_rows
+from jaxgan.errors import ConfigError
+from jaxgan.parallel import Parallel
+from jaxgan.update import repeat
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GiB, "T": 2**40}
+# The compiler says either what its temporaries need, before it places them, or what the whole program would.
+_TEMPORARIES = re.compile(r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
+_TOTAL = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+
+
+class Memory(NamedTuple):
+    """Bytes on one device."""
+
+    arguments: float  # the state, the data
+    outputs: float  # but for what takes the place of arguments
+    temporaries: float
+    code: float
+    available: float | None  # None where it is not known
+
+    @property
+    def total(self) -> float:
+        """All that is there while the program runs."""
+        return self.arguments + self.outputs + self.temporaries + self.code
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it is no more than there is; None where that is not known."""
+        return None if self.available is None else self.total <= self.available
+
+
+class Program(NamedTuple):
+    """A compiled call of several updates; `compiled` is None where the compiler ran out of the device's memory."""
+
+    config: ConfigDict
+    parallel: Parallel
+    experiment: build.Experiment
+    memory: Memory
+    compiled: jax.stages.Compiled | None
+
+
+class Suggestion(NamedTuple):
+    """A batch size that fits."""
+
+    batch_size: int
+    compiled: bool  # or estimated only
+    total: float  # bytes that it needs
+
+
+def compile_update(config: ConfigDict, devices, data: DataShape, available: float | None) -> Program:
+    """Compiles what `jaxgan.train` would call, from shapes alone.
+
+    Args:
+        config: see experiments/common.py.
+        devices: local ones, or those of a pod's description.
+        data: the shape of its data.
+        available: a device's memory in bytes; None where it is not known.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the compiler refuses the program for another reason than memory.
+    """
+    config = config.copy_and_resolve_references()
+    config.steps_per_call = config.steps_per_call or build.steps_per_call(devices[0].platform)
+    parallel = Parallel(config.parallel, devices)
+    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    experiment = build.make_experiment(config, data.shape, data.examples, data.label_counts)
+    counting = experiment.counting
+    state = parallel.abstract(jax.eval_shape(experiment.new_state))
+    index = parallel.abstract_split(jax.ShapeDtypeStruct((counting.images_per_step,), jnp.int32))
+    arrays = parallel.abstract(jax.eval_shape(in_rows, data.arrays))
+    step = repeat(experiment.step, counting.steps_per_call) if counting.steps_per_call > 1 else experiment.step
+    lowered = parallel.compile(step, shared=1).lower(state, index, arrays)
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        memory = read_exhaustion(str(error), _size((state, arrays)))
+        if memory is None:
+            raise ConfigError(f"XLA does not compile this for {parallel.describe()}: {str(error).splitlines()[0]}")
+        return Program(config, parallel, experiment, memory, None)
+    stats = compiled.memory_analysis()
+    outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    sizes = (stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes)
+    return Program(config, parallel, experiment, Memory(*sizes, available), compiled)
+
+
+def read_exhaustion(message: str, arguments: float) -> Memory | None:
+    """What a compiler that ran out of memory said of it; None if it says something else."""
+    if match := _TEMPORARIES.search(message):
+        needed, available = _bytes(*match.group(1, 2)), _bytes(*match.group(3, 4))
+    elif match := _TOTAL.search(message):
+        needed, available = _bytes(*match.group(1, 2)) - arguments, _bytes(*match.group(3, 4))
+    else:
+        return None
+    return Memory(arguments, 0.0, max(0.0, needed), 0.0, available)
+
+
+def nearest_batch(program: Program, compile_at: Callable[[int], Program], tries: int = 3) -> Suggestion | None:
+    """The largest batch size found that fits, by compiling where a straight line through the last two programs says.
+
+    Args:
+        program: one that does not fit.
+        compile_at: the same with another batch size.
+        tries: how many programs to compile at most; if none of them fits, the last estimate stands.
+
+    Returns:
+        None where not even the smallest batch fits: what is there without a batch is too large.
+    """
+    config, memory = program.config, program.memory
+    unit = len(program.parallel.devices) * config.game.get("packing", 1) * config.accumulate
+    points = [(0, memory.total - memory.temporaries), (config.batch_size, memory.total)]
+    fitting, failing, found = 0, config.batch_size, None
+
+    def estimate() -> int:
+        (b0, total0), (b1, total1) = points[-2:]
+        batch = b1 - (total1 - memory.available) * (b1 - b0) / (total1 - total0) if total1 != total0 else 0
+        return int(min(batch, failing - unit)) // unit * unit
+
+    for _ in range(tries):
+        batch = estimate()
+        if batch <= fitting:
+            break
+        memory = compile_at(batch).memory
+        points.append((batch, memory.total))
+        if memory.fits:
+            fitting, found = batch, Suggestion(batch, True, memory.total)
+        else:
+            failing = batch
+    if found is None and estimate() > 0:
+        return Suggestion(estimate(), False, memory.available)
+    return found
+
+
+def _size(tree) -> float:
+    """Bytes of a tree of shapes, keys as the numbers they are made of."""
+    return float(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number) * _UNITS[unit]

@@ -1,0 +1,107 @@
+"""What is to be said of a compiled update, in words."""
+
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxgan.aot.report import GOAL, examine
+
+
+def describe(config: ConfigDict, topology: str | None, data_shape: str, as_json: bool = False) -> str:
+    """The text of `launch.py --mode=compile`; see `examine`."""
+    report = examine(config, topology, data_shape)
+    return json.dumps(report, indent=2) if as_json else in_words(report)
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """A report of `examine` as lines to read."""
+    r, data, parameters = report, report["data"], report["parameters"]
+    lines = {
+        "experiment": f"{r['experiment']}: {parameters['generator']:,} and {parameters['discriminator']:,} parameters "
+        "(generator, discriminator)",
+        "data": f"{data['name']}: {data['examples']:,} examples of shape {tuple(data['shape'])}",
+        "devices": f"{r['topology']}, {r['layout']}",
+        "batch": f"{r['batch_size']}, {r['batch_per_device']} a device; {r['images_per_update']} images an update, "
+        f"{r['updates_per_call']} update(s) a call",
+        "memory": _memory_in_words(r),
+    }
+    if "flops" in r:
+        lines |= _work_in_words(r)
+    if "speed" in r:
+        lines |= _speed_in_words(r)
+    return "\n".join(f"{name:<15} {text}" for name, text in lines.items())
+
+
+def _memory_in_words(report: dict[str, Any]) -> str:
+    m = report["memory"]
+    parts = " + ".join(f"{_size(m[name])} {name}" for name in ("arguments", "outputs", "temporaries", "code"))
+    text = f"{parts} = {_size(m['total'])} a device"
+    if report["fits"] is None:
+        return f"{text}; how much there is is not known"
+    text += f" of {_size(m['available'])}"
+    if report["fits"]:
+        return f"{text}: fits"
+    suggestion = report["suggestion"]
+    if suggestion is None:
+        large = "arguments" if m["arguments"] > m["temporaries"] else "temporaries"
+        return (
+            f"{text}: DOES NOT FIT. The {large} are too large at any batch; take narrower networks, smaller pictures "
+            "or fewer examples"
+        )
+    how = f"compiled, {_size(suggestion['total'])}" if suggestion["compiled"] else "estimated"
+    return (
+        f"{text}: DOES NOT FIT. The temporaries grow with the batch: --config.batch_size={suggestion['batch_size']} "
+        f"fits ({how}), {suggestion['batch_size'] // report['devices']} a device; or take this batch in parts, "
+        f"--config.accumulate={-(-report['batch_size'] // suggestion['batch_size'])} or more"
+    )
+
+
+def _work_in_words(report: dict[str, Any]) -> dict[str, str]:
+    r, g = report, report["gradients"]
+    said = " and ".join(f"{value:.4g} {name}" for name, value in r["cost_analysis"].items())
+    collectives = ", ".join(f"{v['count']:g} {kind} of {_size(v['bytes'])}" for kind, v in r["collectives"].items())
+    lines = {
+        "work": f"{r['flops']:.4g} FLOP in products and {r['bytes']:.4g} bytes to and from memory, an update and "
+        f"device; {r['flops_per_image']:.4g} and {r['bytes_per_image']:.4g} an image",
+        "XLA's count": f"{said}, of a call with each loop's body once",
+        "collectives": f"{collectives or 'none'}, an update",
+    }
+    if r["unknown_loops"]:
+        lines["loops"] = f"{r['unknown_loops']} of unknown length are counted as one turn"
+    if collectives:
+        found = "each parameter once a step" if g["reduced"] == g["expected"] else "NOT each parameter once a step"
+        lines["gradients"] = (
+            f"{found} ({g['reduced']:,} of {g['expected']:,} numbers), in {g['collectives']:g} collectives; the other "
+            f"{g['others']:g} carry no array above {_size(g['largest_other'])}, {g['parameter_sized_others']} of "
+            "parameter size"
+        )
+    return lines
+
+
+def _speed_in_words(report: dict[str, Any]) -> dict[str, str]:
+    s = report["speed"]
+    compute, memory, wire, hops = (f"{1e3 * s[name]:.3g} ms" for name in ("compute", "memory", "wire", "hops"))
+    lines = {
+        "speed": f"at most {s['images_per_second']:,.0f} images/s: {compute} of products and {memory} of memory an "
+        f"update, at the published peaks for bfloat16; {s['images_per_second_float32']:,.0f} with products in float32"
+    }
+    if s["estimated"]:
+        lines["XLA's estimate"] = f"{1e3 * s['estimated']:.3g} ms an update, without the links"
+    if report["devices"] > 1:
+        lines["weak scaling"] = (
+            f"{s['efficiency']:.1%} at {report['devices']} devices: {wire} on the links, none of it behind the "
+            f"products; {s['efficiency_with_hops']:.1%} with {hops} of hops; {GOAL:.0%} from about "
+            f"{s['batch_per_device_for_goal']:.0f} a device on"
+        )
+        if s["estimated"]:
+            estimated, with_hops = s["efficiency_estimated"], s["efficiency_estimated_with_hops"]
+            lines["weak scaling"] += f". With XLA's estimate {estimated:.1%}, {with_hops:.1%} with hops"
+    return lines
+
+
+def _size(size: float) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size:.0f} B"
