@@ -18,7 +18,8 @@ def base(experiment: str) -> ConfigDict:
     c.share_fake = True  # one generator pass serves the D and the G step; only where d_steps is 1
     c.simultaneous = False  # the generator answers the discriminator as it was before its step; only where d_steps is 1
     c.accumulate = 1  # parts of the batch, one after another, whose gradients are averaged: saves memory
-    c.parallel = "pmap"  # over all local devices; "jit" uses one
+    c.parallel = "pmap"  # over all devices of all processes; or "shard_map", the same by other means; "jit" uses one
+    c.batch_stats = "synchronised"  # of batch norm and its like: over the whole batch; or "per_device", over its parts
     c.steps_per_call = 0  # updates in one call of the compiled program; 0: 1 on a CPU, 20 elsewhere
 
     c.data = ConfigDict()

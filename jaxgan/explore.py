@@ -44,8 +44,11 @@ def explore(workdir: str, what: str, **options: Any) -> pathlib.Path:
     """Runs the tool of `TOOLS` that `what` names; options that are None or "" are left to their defaults.
 
     Raises:
-        ConfigError: there is no such tool, or it takes no such option; and what the tool itself raises.
+        ConfigError: there is no such tool, or it takes no such option, or there are several processes; and what the
+            tool itself raises.
     """
+    if jax.process_count() > 1:
+        raise ConfigError("--mode=explore is for one process alone")
     if what not in TOOLS:
         raise ConfigError(f"--what={what}: there is no such tool; known: {', '.join(TOOLS)}")
     given = {name: value for name, value in options.items() if value is not None and value != ""}

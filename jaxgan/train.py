@@ -1,6 +1,8 @@
 """The loop: one function, read from top to bottom."""
 
 import contextlib
+import json
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build
+from jaxgan import build, distributed
 from jaxgan.album import Album
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.health import Health, Thresholds
@@ -19,14 +21,15 @@ from jaxgan.recorder import Recorder
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
 from jaxgan.update import repeat
-from jaxgan.workdir import Workdir
-from jaxgan.writers import MetricsFile, ProgressLine, TensorBoard
+from jaxgan.workdir import Workdir, plain
+from jaxgan.writers import MetricsFile, ProgressLine, Silent, TensorBoard
 
 
 def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> TrainState:
     """Trains the experiment `config` in `workdir`, or goes on with it, until `config.duration` is reached.
 
-    Killed at any moment and started again, it ends with the same numbers as if it had not been.
+    Killed at any moment and started again, it ends with the same numbers as if it had not been. Every process of a run
+    calls this; see `jaxgan.distributed`. The first one writes.
 
     Args:
         config: see experiments/common.py for every field.
@@ -57,7 +60,12 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     folder = Workdir(workdir)
     facts = {"name": dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
     facts |= {"label_names": dataset.label_names, "label_counts": label_counts}
-    folder.claim(config, overrides or {}, facts)
+    distributed.check_same("configuration", zlib.crc32(json.dumps(plain(config), sort_keys=True).encode()))
+    distributed.check_same("data", zlib.crc32(np.ascontiguousarray(real)))
+    is_main = distributed.is_main()
+    if is_main:
+        folder.claim(config, overrides or {}, facts)
+    distributed.barrier("claimed")
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     restored = checkpoints.restore_newest(parallel.abstract(jax.eval_shape(new_state)))
     state, memory = restored or (parallel.replicate(jax.jit(new_state)()), {})
@@ -75,7 +83,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
         )
         checkpoints.close()
         return state
-    folder.note_environment()
+    if is_main:
+        folder.note_environment()
     logging.info("%s, %s, from update %d to %d", folder.path, parallel.describe(), step, total)
 
     # What the devices hold, and the compiled call of several updates.
@@ -90,9 +99,9 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     health = Health(Thresholds(counting.steps(h.patience), h.accuracy, h.vanished, h.collapsed), memory.get("health"))
     recorder = Recorder(counting, counting.steps(config.log_every), health, memory.get("recorder"))
     recorder.last_good = step or None
-    metrics_file = MetricsFile(folder.metrics, after=step)
-    tensorboard = TensorBoard(folder.tensorboard, after=step)
-    progress = ProgressLine(total)
+    metrics_file = MetricsFile(folder.metrics, after=step) if is_main else Silent()
+    tensorboard = TensorBoard(folder.tensorboard, after=step) if is_main else Silent()
+    progress = ProgressLine(total) if is_main else Silent()
     album = Album(generator, dataset, folder, tensorboard, key_pictures, config.sample.rows, config.sample.columns)
 
     def write(rows):
@@ -104,7 +113,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     with contextlib.ExitStack() as stack:
         for opened in (checkpoints, tensorboard, metrics_file, progress):
             stack.callback(opened.close)
-        interrupt = stack.enter_context(Interrupt())
+        interrupt, agreement = stack.enter_context(Interrupt()), distributed.Agreement()
         if step == 0:
             album.add(state, step)
 
@@ -116,7 +125,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
             step += updates
             rows = recorder.push(step, metrics, updates)
 
-            stopping, at_end = interrupt.signal_name is not None, step >= total
+            stopping, at_end = agreement.any(interrupt.signal_name is not None), step >= total
             is_sample = at_end or due(step, sample_every)
             is_evaluation = judge is not None and (at_end or due(step, eval_every))
             is_checkpoint = at_end or stopping or is_evaluation or due(step, checkpoint_every)
@@ -128,7 +137,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
                     if is_evaluation:
                         values, badness = judge.measure(state, step)
                         merge(rows, counting.row(step), values)
-                        folder.note_evaluation(judge.record(step, values))
+                        if is_main:
+                            folder.note_evaluation(judge.record(step, values))
                         at_end = at_end or judge.is_satisfied
                     if is_sample or at_end:
                         album.add(state, step)
@@ -144,7 +154,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
                 write(rows)
         checkpoints.wait()
 
-    ended = "complete" if step >= total else f"stopped by {interrupt.signal_name}; the same command goes on"
+    signal_name = interrupt.signal_name or "a signal to another process"
+    ended = "complete" if step >= total else f"stopped by {signal_name}; the same command goes on"
     if is_good_enough(judge):
         ended = f"complete, because {config.stop.metric} is as good as config.stop asks for"
     logging.info("%s: update %d of %d; pictures in %s", ended, step, total, folder.samples)

@@ -23,6 +23,7 @@ LEVELS = {
     "health": 1,
     "interrupt": 1,
     "console": 1,
+    "distributed": 1,
     "games": 2,
     "update": 3,
     "parallel": 3,

@@ -20,6 +20,7 @@ from jaxgan.games.penalties import Penalty, View, evaluate, initial_state, read_
 from jaxgan.losses import AdversarialLoss, pack, top_k_mask
 
 SIDES = ("generator", "discriminator")
+BATCH_STATS = ("synchronised", "per_device")
 _CODES, _CONDITION = 1, 2  # folded into the key of an example
 
 
@@ -37,6 +38,7 @@ def make_game(
     auxiliary: Mapping[str, Any] | None = None,
     codes: Codes = Codes(),  # noqa: B008
     augmentation: Augmentation = Augmentation(),  # noqa: B008
+    batch_stats: str = "synchronised",
 ) -> Game:
     """The game of two linen modules.
 
@@ -56,11 +58,15 @@ def make_game(
         auxiliary: heads by name, see `jaxgan.games.heads.read_heads`.
         codes: a part of the latent that a head of the discriminator reads back (InfoGAN).
         augmentation: of all that the discriminator is shown.
+        batch_stats: what the networks take for the batch (batch norm, the spread in a minibatch): "synchronised", the
+            global one, or "per_device", each device its own part. Losses are of the global batch in either case.
 
     Raises:
         ConfigError: unknown names, or values out of range or that do not go together.
     """
     _check(top_k, packing, spectral_norm)
+    if batch_stats not in BATCH_STATS:
+        raise ConfigError(f"unknown config.batch_stats {batch_stats!r}; known: {', '.join(BATCH_STATS)}")
     if packing > 1 and label_shares:
         raise ConfigError("a discriminator that judges packs takes no labels: packing must be 1 in a conditional game")
     if packing > 1 and augmentation.method:
@@ -69,6 +75,7 @@ def make_game(
     terms = read_penalties(penalties or {})
     said = read_heads(auxiliary or {}, has_labels=bool(shares), codes=codes)
     fields = (latent_size, terms, top_k, packing, tuple(spectral_norm), shares, said, codes, augmentation)
+    fields += (batch_stats == "synchronised",)
     game = _Standard(generator, discriminator, loss, *fields)
     return Game(
         game.init,
@@ -98,6 +105,7 @@ class _Standard:
     heads: tuple[Head, ...]
     codes: Codes
     augmentation: Augmentation
+    synchronised: bool
 
     def init(self, key, batch):
         key_g, key_d = jax.random.split(key)
@@ -215,10 +223,14 @@ class _Standard:
         key_z, key_noise = jax.random.split(key)
         z = self.latents(key_z, batch["index"])
         collections = networks.iterate(params_g, variables["generator"])
-        fake, collections = networks.apply(
+        fake, collections = self._apply(
             self.generator, params_g, collections, (z, self._labels(batch)), batch["index"], key_noise, axis_name
         )
         return fake, z, {**variables, "generator": collections}
+
+    def _apply(self, module, params, collections, inputs, index, key, axis_name):
+        over = axis_name if self.synchronised else None
+        return networks.apply(module, params, collections, inputs, index, key, over)
 
     def _fake(self, params_g, variables, batch, key, axis_name, fake):
         """A pass of the generator, unless one is given."""
@@ -234,9 +246,7 @@ class _Standard:
         key_augment = jax.random.fold_in(key, 1)
         x = self.augmentation.view(_adaptive(variables), _images(batch), key_augment, index)(x)
         collections = variables["discriminator"]
-        out, collections = networks.apply(
-            self.discriminator, params_d, collections, (x, label), index, key, axis_name
-        )
+        out, collections = self._apply(self.discriminator, params_d, collections, (x, label), index, key, axis_name)
         logits, said = out if self.heads else (out, {})
         return logits, said, {**variables, "discriminator": collections}
 
@@ -246,7 +256,7 @@ class _Standard:
 
         def generator(z):
             inputs, collections = (z, self._labels(batch)), variables["generator"]
-            return networks.apply(
+            return self._apply(
                 self.generator, params_g, collections, inputs, batch["index"], key_noise, axis_name
             )[0]
 
