@@ -10,6 +10,7 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
+import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
@@ -162,6 +163,8 @@ class Checkpoints:
         try:
             return action()
         except (OSError, ValueError, RuntimeError) as error:  # Orbax and TensorStore report a full disk as any of these
+            if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+                raise  # another process was lost
             kept = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
                 f"could not save a checkpoint in {self.directory}: {_first_line(error)}. Free some space or mend its "

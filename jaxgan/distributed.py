@@ -27,8 +27,9 @@ from jaxgan.errors import ConfigError, DistributedError, JaxganError
 PyTree = Any
 HEARTBEAT = 30  # seconds without a sign of life after which a process is lost, and all others end
 _SHUTDOWN = 30  # seconds for the last goodbye of a run that is over everywhere
-PATIENCE = 600  # seconds for all processes to start, and to come to the same place
-_EVALUATION = 6 * 3600  # seconds for what the first process alone computes
+_START = 600  # seconds for all processes to start
+_LIMIT = 2 * 3600  # seconds that processes which are all alive wait for one: it may prepare data, or evaluate
+_LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "Gloo", "NCCL", "onnection")  # in JAX's errors
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _AGAIN = "The same command, on these or other machines, goes on from the newest checkpoint."
 _count = itertools.count()  # of the exchanges so far, the same in all processes
@@ -38,7 +39,7 @@ def initialize(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
-    patience: int = PATIENCE,
+    patience: int = _START,
 ) -> None:
     """Makes this process one of a run's; before any device is used. Does nothing where there is one process alone.
 
@@ -122,9 +123,9 @@ def is_main() -> bool:
 
 
 def barrier(name: str) -> None:
-    """Returns when all processes are here; fails when one does not come within `PATIENCE`."""
+    """Returns when all processes are here; fails when one does not come within two hours, or is lost."""
     if jax.process_count() > 1:
-        _client().wait_at_barrier(f"jaxgan/{next(_count)}/{name}", PATIENCE * 1000)
+        _client().wait_at_barrier(f"jaxgan/{next(_count)}/{name}", _LIMIT * 1000)
 
 
 def from_main(compute: Callable[[], Any]) -> Any:
@@ -134,7 +135,7 @@ def from_main(compute: Callable[[], Any]) -> Any:
     key = f"jaxgan/{next(_count)}"
     if is_main():
         _client().key_value_set(key, json.dumps(compute()))
-    return json.loads(_client().blocking_key_value_get(key, _EVALUATION * 1000))
+    return json.loads(_client().blocking_key_value_get(key, _LIMIT * 1000))
 
 
 def gather(value: Any) -> list[Any]:
@@ -144,7 +145,7 @@ def gather(value: Any) -> list[Any]:
     key = f"jaxgan/{next(_count)}"
     _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
     keys = (f"{key}/{i}" for i in range(jax.process_count()))
-    return [json.loads(_client().blocking_key_value_get(key, PATIENCE * 1000)) for key in keys]
+    return [json.loads(_client().blocking_key_value_get(key, _LIMIT * 1000)) for key in keys]
 
 
 def check_same(what: str, value: Any) -> None:
@@ -236,7 +237,7 @@ class Together:
             barrier("end")
             jax.distributed.shutdown()
             _leave(0)
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error) for word in _LOST):
             logging.debug("where it happened", exc_info=error)
             message = f"another process has ended or cannot be reached: {_first_line(error)}. {_AGAIN}"
         elif isinstance(error, (JaxganError, OSError)):
