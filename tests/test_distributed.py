@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,7 +77,9 @@ def finish(processes, seconds=600):
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+    # On a CPU JAX's collectives tell of their connections where the answers are expected.
+    plain = [[re.sub(r"\[Gloo\].*\n", "", text) for text in output] for output in outputs]
+    return [(process.returncode, *texts) for process, texts in zip(processes, plain, strict=True)]
 
 
 def wait_for_checkpoint(workdir, processes):
@@ -111,7 +114,7 @@ def assert_same_run(workdir, one_device):
     for a, b in zip(found, expected, strict=True):
         assert a.keys() == b.keys()
         for name, value in b.items():
-            assert a[name] == pytest.approx(value, rel=1e-3, abs=1e-4), (b["step"], name)
+            assert a[name] == pytest.approx(value, rel=2e-4, abs=1e-5), (b["step"], name)
 
 
 def assert_same_state(state, expected):
