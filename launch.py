@@ -20,6 +20,9 @@ FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<experiment> if not given.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore", "compile"], "What to do.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, in a run of several.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
 _SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
@@ -46,47 +49,63 @@ def main(argv: list[str]) -> None:
     if config is None and (_MODE.value in ("train", "compile") or _WORKDIR.value is None):
         raise app.UsageError("name an experiment, for instance --config=experiments/dcgan.py")
     workdir = _WORKDIR.value or str(pathlib.Path("runs") / config.experiment)
-    overrides = config_flags.get_override_values(FLAGS["config"]) if config is not None else {}
 
-    # Imported late, so that --help and a mistyped flag answer at once.
-    from jaxgan import compilation, console, errors
+    from jaxgan import compilation, console, distributed, errors
 
     console.set_up_logging()
     try:
         compilation.keep(_COMPILED.value)
-        if _DRY_RUN.value:
-            from jaxgan.describe import describe
-
-            print(describe(config, workdir))
-        elif _MODE.value == "train":
-            if _SEEDS.present:
-                from jaxgan.population.seeds import train_seeds
-
-                print(train_seeds(config, workdir, _SEEDS.value, overrides))
-            else:
-                from jaxgan.train import train
-
-                train(config, workdir, overrides)
-        elif _MODE.value == "sample":
-            from jaxgan.evaluate import sample
-
-            n, options = _NUM_SAMPLES.value, {"classes": _CLASSES.value, "truncation": _TRUNCATION.value}
-            for file in sample(workdir, 64 if n is None else n, _SEED.value, **options):
-                print(file)
-        elif _MODE.value == "explore":
-            from jaxgan.explore import explore
-
-            options = {"picture": _PICTURE.value, "classes": _CLASSES.value or None, "seed": _SEED.value}
-            print(explore(workdir, _WHAT.value, checkpoint=_CHECKPOINT.value[-1], **options))
-        elif _MODE.value == "compile":
-            from jaxgan.aot import describe
-
-            print(describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value))
-        else:
-            print(evaluate(config, workdir))
+        if _MODE.value == "compile":  # by one process, before JAX looks for devices of its own
+            print(compile_ahead(config, workdir))
+            return
+        distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if not distributed.is_main():
+            console.warn_only()
+        with distributed.Together():
+            answer = (describe if _DRY_RUN.value else ACTIONS[_MODE.value])(config, workdir)
+            if answer and distributed.is_main():
+                print(answer)
     except (errors.JaxganError, OSError) as error:
         logging.debug("where it happened", exc_info=True)
         sys.exit(f"\nerror: {error}")
+
+
+def describe(config, workdir: str) -> str:
+    from jaxgan.describe import describe
+
+    return describe(config, workdir)
+
+
+def train(config, workdir: str) -> str:
+    overrides = config_flags.get_override_values(FLAGS["config"])
+    if _SEEDS.present:
+        from jaxgan.population.seeds import train_seeds
+
+        return train_seeds(config, workdir, _SEEDS.value, overrides)
+    from jaxgan.train import train
+
+    train(config, workdir, overrides)
+    return ""
+
+
+def sample(config, workdir: str) -> str:
+    from jaxgan.evaluate import sample
+
+    n, options = _NUM_SAMPLES.value, {"classes": _CLASSES.value, "truncation": _TRUNCATION.value}
+    return "\n".join(map(str, sample(workdir, 64 if n is None else n, _SEED.value, **options)))
+
+
+def explore(config, workdir: str) -> str:
+    from jaxgan.explore import explore
+
+    options = {"picture": _PICTURE.value, "classes": _CLASSES.value or None, "seed": _SEED.value}
+    return str(explore(workdir, _WHAT.value, checkpoint=_CHECKPOINT.value[-1], **options))
+
+
+def compile_ahead(config, workdir: str) -> str:
+    from jaxgan.aot import describe
+
+    return describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value)
 
 
 def evaluate(config, workdir: str) -> str:
@@ -98,6 +117,10 @@ def evaluate(config, workdir: str) -> str:
     n = 5000 if _NUM_SAMPLES.value is None else _NUM_SAMPLES.value
     options = {"num_samples": n, "seed": _SEED.value, "truncation": _TRUNCATION.value}
     return of.evaluate(workdir, checkpoints=_CHECKPOINT.value, **options, **protocol)
+
+
+# What each mode does; gives the text that answers it. Modules are imported there, so that --help answers at once.
+ACTIONS = {"train": train, "sample": sample, "eval": evaluate, "explore": explore, "compile": compile_ahead}
 
 
 def parse_flags(argv: list[str]) -> list[str]:

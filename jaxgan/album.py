@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxgan import pictures
+from jaxgan import distributed, pictures
 from jaxgan.data import Dataset
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
@@ -15,7 +15,7 @@ _POINTS_SHOWN = 2000
 
 
 class Album:
-    """Writes a run's pictures into its samples/ folder.
+    """Writes a run's pictures into its samples/ folder; of several processes, which all draw, the first one writes.
 
     Pictures become grids, of a conditional generator with a class a row; points in the plane become a scatter plot over
     data points.
@@ -41,13 +41,19 @@ class Album:
     def add(self, state: TrainState, step: int) -> None:
         """Saves what the raw and the averaged generator make of the fixed latents now."""
         for kind in ("raw", "ema"):
-            image = self._fixed(state, ema=kind == "ema")
+            samples = self._fixed(state, ema=kind == "ema")
+            if not distributed.is_main():
+                continue
+            image = draw_samples(samples, self._columns, self._points)
             pictures.save_png(image, self._folder / f"step_{step:09}_{kind}.png")
             self._tensorboard.picture(f"samples_{kind}", image, step)
 
     def finish(self, state: TrainState) -> None:
         """Saves final.png, interpolation.png and training.gif."""
-        pictures.save_png(self._fixed(state, ema=True), self._folder / "final.png")
+        samples = self._fixed(state, ema=True)
+        if not distributed.is_main():
+            return
+        pictures.save_png(draw_samples(samples, self._columns, self._points), self._folder / "final.png")
         rows = self._rows if self._labels is None else len(self._labels)
         between = self._generator.between(state, self._key_between, rows, 2 * self._columns, self._labels)
         pictures.save_png(draw_paths(between, self._points), self._folder / "interpolation.png")
@@ -55,12 +61,10 @@ class Album:
         if frames:
             pictures.save_gif(frames, self._folder / "training.gif")
 
-    def _fixed(self, state: TrainState, *, ema: bool) -> Image.Image:
+    def _fixed(self, state: TrainState, *, ema: bool) -> np.ndarray:
         if self._labels is None:
-            samples = self._generator.samples(state, self._key_fixed, self._rows * self._columns, ema=ema)
-        else:
-            samples = self._generator.classes(state, self._key_fixed, self._labels, self._columns, ema=ema)
-        return draw_samples(samples, self._columns, self._points)
+            return self._generator.samples(state, self._key_fixed, self._rows * self._columns, ema=ema)
+        return self._generator.classes(state, self._key_fixed, self._labels, self._columns, ema=ema)
 
 
 def rows_of_labels(classes: int, rows: int) -> np.ndarray:

@@ -139,7 +139,7 @@ def make_game(
     game = _find(jaxgan.games, "game", name, ("make_game",))
     c = config.loss
     options |= {"penalties": _with_ramps(c.penalties.to_dict(), counting), "top_k": c.top_k}
-    options |= {"auxiliary": c.auxiliary.to_dict(), "codes": codes}
+    options |= {"auxiliary": c.auxiliary.to_dict(), "codes": codes, "batch_stats": config.batch_stats}
     options["label_shares"] = tuple(n / sum(label_counts) for n in label_counts) if conditional else ()
     augment = {**config.augment.to_dict(), "p": _value(config.augment.p, counting, "config.augment.p")}
     options["augmentation"] = read_augmentation(augment, shape)

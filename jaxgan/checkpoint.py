@@ -10,10 +10,12 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
+import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxgan import distributed
 from jaxgan.errors import CheckpointError
 from jaxgan.state import TrainState, fingerprint
 
@@ -102,10 +104,8 @@ class Checkpoints:
         """
         damaged = []
         for step in reversed(self.steps()):
-            try:
-                result = self.restore(step, like)
-            except CheckpointError as error:
-                logging.error("%s", error)
+            result = self._try(step, like)
+            if not all(distributed.gather(result is not None)):
                 damaged.append(step)
                 continue
             for bad in () if self._read_only else damaged:
@@ -123,6 +123,13 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step with the lowest distance among those kept; None where none was measured."""
         return _lowest(self._distances, self.steps())
+
+    def _try(self, step: int, like: TrainState) -> tuple[TrainState, dict] | None:
+        try:
+            return self.restore(step, like)
+        except CheckpointError as error:
+            logging.error("%s", error)
+            return None
 
     def _read(self, step: int, **items):
         try:
@@ -145,8 +152,10 @@ class Checkpoints:
         """Moves a damaged checkpoint out of the way of the one that will be saved at the same step."""
         source = self._manager.directory / str(step)
         target = self.directory.parent / "damaged_checkpoints" / str(step)
-        target.parent.mkdir(exist_ok=True)
-        os.replace(source, _unused(target))
+        if distributed.is_main():
+            target.parent.mkdir(exist_ok=True)
+            os.replace(source, _unused(target))
+        distributed.barrier("set aside")
         self._manager.reload()
         logging.error("moved the damaged checkpoint %d to %s", step, target.parent)
 
@@ -154,6 +163,8 @@ class Checkpoints:
         try:
             return action()
         except (OSError, ValueError, RuntimeError) as error:  # Orbax and TensorStore report a full disk as any of these
+            if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+                raise  # another process was lost
             kept = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
                 f"could not save a checkpoint in {self.directory}: {_first_line(error)}. Free some space or mend its "

@@ -24,6 +24,11 @@ def set_up_logging() -> None:
     sys.unraisablehook = _unraisable
 
 
+def warn_only() -> None:
+    """For a process beside the one that tells how the run goes."""
+    logging.set_verbosity(logging.WARNING)
+
+
 def progress_of(what: str, every: float = 10.0) -> Callable[[int, int], None]:
     """`(done, total) -> None`, which tells how far a long piece of work is, its rate and the time left.
 

@@ -23,3 +23,7 @@ class CheckpointError(JaxganError):
 
 class DivergedError(JaxganError):
     """The run produced NaN or infinity and was stopped."""
+
+
+class DistributedError(JaxganError):
+    """The processes of a run did not find each other, or were not started alike."""

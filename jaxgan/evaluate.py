@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgan import build, data, pictures
+from jaxgan import build, data, distributed, pictures
 from jaxgan.album import draw_samples
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.console import progress_of
@@ -51,7 +51,7 @@ def load_trained(workdir: str, checkpoint: str = "last") -> Trained:
     record, config = folder.read_record(), read_config(workdir)
     facts = record["data"]
     experiment = build.make_experiment(config, facts["shape"], facts["examples"], facts["label_counts"])
-    like = Parallel("jit").abstract(jax.eval_shape(experiment.new_state))
+    like = Parallel("jit" if jax.process_count() == 1 else "shard_map").abstract(jax.eval_shape(experiment.new_state))
     checkpoints = Checkpoints(folder.checkpoints, read_only=True)
     try:
         restored = _restore(checkpoints, checkpoint, like)
@@ -117,14 +117,15 @@ def evaluate(
         runs[int(trained.state.step)] = ([*names, checkpoint], trained)
     _, any_of_them = next(iter(runs.values()))
     evaluator, generator = _make_evaluator(any_of_them.config, **protocol), Generator(any_of_them.game)
-    lowest, columns = evaluator.floor(), {}
+    lowest, columns = distributed.from_main(evaluator.floor), {}
     for step, (names, trained) in runs.items():
         samples = _draw(generator, trained.state, jax.random.key(seed), num_samples, ema, truncation=truncation)
         fake = evaluator.extract(as_measured(samples))
         how = {"ema": ema, "seed": seed, **({"truncation": truncation} if truncation is not None else {})}
         entry = {"step": step, **how, **evaluator.protocol(num_samples)}
-        entry |= _measured(evaluator, fake, lowest)
-        Workdir(workdir).note_evaluation(entry)
+        entry |= distributed.from_main(lambda fake=fake: _measured(evaluator, fake, lowest))
+        if distributed.is_main():
+            Workdir(workdir).note_evaluation(entry)
         columns[f"{' and '.join(names)} (step {step})"] = entry
     return table(columns, evaluator)
 
@@ -145,10 +146,12 @@ def evaluate_samples(path: str, config: ConfigDict, **protocol: Any) -> str:
     """
     evaluator = _make_evaluator(config, **protocol)
     samples = read_samples(path)
-    lowest = evaluator.floor()
+    lowest = distributed.from_main(evaluator.floor)
     entry = {"path": str(path), **evaluator.protocol(len(samples))}
-    entry |= _measured(evaluator, evaluator.extract(samples), lowest)
-    Workdir(pathlib.Path(path).absolute().parent).note_evaluation(entry)
+    fake = evaluator.extract(samples)
+    entry |= distributed.from_main(lambda: _measured(evaluator, fake, lowest))
+    if distributed.is_main():
+        Workdir(pathlib.Path(path).absolute().parent).note_evaluation(entry)
     return table({pathlib.Path(path).name: entry}, evaluator)
 
 
@@ -233,8 +236,9 @@ def sample(
     stem += f"_truncation_{truncation:g}" if truncation is not None else ""
     is_pictures = samples.ndim == 4
     shown = samples[:_SHOWN] if is_pictures else samples
-    pictures.save_png(draw_samples(shown, columns=min(10, num_samples)), folder / f"{stem}.png")
-    np.savez(folder / f"{stem}.npz", pictures.to_uint8(samples) if is_pictures else samples)
+    if distributed.is_main():
+        pictures.save_png(draw_samples(shown, columns=min(10, num_samples)), folder / f"{stem}.png")
+        np.savez(folder / f"{stem}.npz", pictures.to_uint8(samples) if is_pictures else samples)
     return folder / f"{stem}.npz", folder / f"{stem}.png"
 
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from jaxgan import distributed
 from jaxgan.console import progress_of
 from jaxgan.data import Dataset, cache
 from jaxgan.data.toy import MIXTURES
@@ -206,8 +207,8 @@ class Evaluator:
         return {self.name(short, samples): value for short, value in values.items()}
 
     def extract(self, samples: np.ndarray) -> Extracted:
-        """What the network sees in samples."""
-        return extract_set(self._features, samples)
+        """What the network sees in samples; every process looks at its share of them, and all get all."""
+        return distributed.in_shares(lambda own: extract_set(self._features, own), samples)
 
     def floor(self, seed: int = 0) -> dict[str, float]:
         """One random half of the reference against the other, by short names: what equal distributions give.

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgan import build, pictures
+from jaxgan import build, distributed, pictures
 from jaxgan.data import Dataset
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import ConfigError
@@ -82,7 +82,10 @@ class Judge:
     def measure(self, state: TrainState, step: int) -> tuple[dict[str, float], float]:
         """The numbers by name, and how bad the state is: the lower, the better."""
         samples = self._generator.samples(state, self._key, self._samples)
-        values = self._evaluator.measure(as_measured(samples))
+        fake = self._evaluator.extract(as_measured(samples))
+        # All processes judge by the same numbers.
+        values = distributed.from_main(lambda: self._evaluator.measure_features(fake))
+        values = self._evaluator.named(values, self._samples)
         best = values[self._best]
         self._health.take(step, self._best, best)
         if self._stop is not None:

@@ -1,8 +1,8 @@
-"""One step function on many devices; knows nothing of GANs.
+"""One step function on many devices, of one process or of several; knows nothing of GANs.
 
 A step is `step(state, batch, *shared, axis_name=None) -> (state, metrics)`. The state and `shared` are the same on
 every device; the batch is split by its leading axis. What a step returns has to be equal on all devices: it averages
-gradients and metrics over `axis_name` itself. (pmap would hand back one device's value silently.)
+gradients and metrics over `axis_name` itself. (pmap and shard_map would hand back one device's value silently.)
 """
 
 from collections.abc import Callable, Sequence
@@ -10,34 +10,48 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgan import distributed
 from jaxgan.errors import ConfigError
 
 PyTree = Any
 AXIS = "batch"
-MODES = ("pmap", "jit")
+MODES = ("pmap", "shard_map", "jit")
 
 
 class Parallel:
-    """How a run is laid out: `pmap` over `devices`, or plain `jit` on the first of them.
+    """How a run is laid out: `pmap` or `shard_map` over `devices`, or plain `jit` on the first of them.
+
+    In a run of several processes `pmap` is `shard_map` too. There pmap takes and gives arrays that belong to one
+    process, which Orbax cannot save as one state, and converts each of them twice in every call.
 
     Args:
         mode: one of `MODES`.
-        devices: the devices to use; all local ones by default. A description's (`jax.experimental.topologies`) serve
-            to compile for, with `abstract` and `abstract_split`.
+        devices: the devices to use; all those of all processes by default. A description's
+            (`jax.experimental.topologies`) serve to compile for, with `abstract` and `abstract_split`.
 
     Raises:
-        ConfigError: unknown mode.
+        ConfigError: unknown mode, or one device for several processes.
     """
 
     def __init__(self, mode: str = "pmap", devices: Sequence[jax.Device] | None = None):
         if mode not in MODES:
             raise ConfigError(f"unknown config.parallel {mode!r}; known: {', '.join(MODES)}")
-        devices = list(devices or jax.local_devices())
+        devices = list(devices or jax.devices())
+        self.processes = len({device.process_index for device in devices})
+        if self.processes > 1 and mode == "jit":
+            raise ConfigError("config.parallel=jit uses one device; a run of several processes wants shard_map")
+        if self.processes > 1 and mode == "pmap":
+            logging.info("config.parallel=pmap is shard_map here, in a run of %d processes", self.processes)
+            mode = "shard_map"
         self.mode = mode
         self.devices = devices[:1] if mode == "jit" else devices
-        self._replicated = NamedSharding(Mesh(self.devices, (AXIS,)), PartitionSpec())
+        self._mesh = Mesh(self.devices, (AXIS,))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
     def check_batch_size(self, batch_size: int, packing: int = 1) -> None:
         """Raises ConfigError when a batch (of packs) does not divide over the devices, naming the nearest that does."""
@@ -53,8 +67,8 @@ class Parallel:
             )
 
     def replicate(self, tree: PyTree) -> PyTree:
-        """A copy of every array on every device, without a device axis."""
-        return jax.device_put(tree, self._replicated)
+        """A copy of every array on every device, without a device axis. Each process has to bring the same arrays."""
+        return distributed.put(tree, self._replicated)
 
     def abstract(self, shapes: PyTree) -> PyTree:
         """The shapes of a tree as it lies on the devices after `replicate`, for a checkpoint to be read into."""
@@ -63,22 +77,29 @@ class Parallel:
         )
 
     def split(self, tree: PyTree) -> PyTree:
-        """A batch [B, ...] laid out as the compiled step takes it; put it on the devices once if it does not change."""
+        """A batch [B, ...] laid out as the compiled step takes it; put it on the devices once if it does not change.
+
+        B is the global batch, which every process has to bring; its own devices get their parts of it.
+        """
         if self.mode == "jit":
             return jax.device_put(tree, self.devices[0])
         count = len(self.devices)
-        parts = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)
-        return jax.device_put(parts, NamedSharding(Mesh(self.devices, (AXIS,)), PartitionSpec(AXIS)))
+        parts = jax.tree.map(np.asarray, tree)
+        if self.mode == "pmap":
+            parts = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), parts)
+        return jax.tree.map(lambda x: distributed.split(x, self._split), parts)
 
     def abstract_split(self, shapes: PyTree) -> PyTree:
         """The shapes of a batch as it lies on the devices after `split`, to compile from."""
         if self.mode == "jit":
             return self.abstract(shapes)
-        count, sharding = len(self.devices), NamedSharding(Mesh(self.devices, (AXIS,)), PartitionSpec(AXIS))
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype, sharding=sharding),
-            shapes,
-        )
+        count = len(self.devices)
+
+        def one(x):
+            shape = (count, x.shape[0] // count, *x.shape[1:]) if self.mode == "pmap" else x.shape
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=self._split)
+
+        return jax.tree.map(one, shapes)
 
     def compile(self, step: Callable, shared: int = 0) -> Callable:
         """`step` as one compiled program over the devices; the state it is given is donated (its memory is reused).
@@ -90,9 +111,15 @@ class Parallel:
         if self.mode == "jit":
             return jax.jit(step, donate_argnums=0)
         # On one device XLA:CPU keeps the reductions of a named axis, at a sixth of a DCGAN update's time.
-        axis_name = AXIS if len(self.devices) > 1 else None
+        body = partial(step, axis_name=AXIS if len(self.devices) > 1 else None)
+        if self.mode == "shard_map":
+            everywhere = PartitionSpec()
+            inputs = (everywhere, PartitionSpec(AXIS), *(everywhere,) * shared)
+            # With check_vma JAX sums the gradients by itself, and the step's own mean over them would be wrong.
+            mapped = jax.shard_map(body, mesh=self._mesh, in_specs=inputs, out_specs=everywhere, check_vma=False)
+            return jax.jit(mapped, donate_argnums=0)
         return jax.pmap(
-            partial(step, axis_name=axis_name),
+            body,
             axis_name=AXIS,
             in_axes=(None, 0) + (None,) * shared,
             out_axes=None,
@@ -103,4 +130,5 @@ class Parallel:
     def describe(self) -> str:
         """The device layout in words."""
         kinds = sorted({device.device_kind for device in self.devices})
-        return f"{self.mode} over {len(self.devices)} device(s): {', '.join(kinds)} ({self.devices[0].platform})"
+        of = f" of {self.processes} processes" if self.processes > 1 else ""
+        return f"{self.mode} over {len(self.devices)} device(s){of}: {', '.join(kinds)} ({self.devices[0].platform})"

@@ -4,12 +4,15 @@
 """
 
 import contextlib
+import json
+import zlib
 
 import jax
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build
+from jaxgan import build, distributed
 from jaxgan.album import Album
 from jaxgan.build import Experiment
 from jaxgan.checkpoint import Checkpoints
@@ -20,8 +23,8 @@ from jaxgan.judge import make_judge
 from jaxgan.recorder import Recorder
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
-from jaxgan.workdir import Workdir
-from jaxgan.writers import MetricsFile, ProgressLine, TensorBoard
+from jaxgan.workdir import Workdir, plain
+from jaxgan.writers import MetricsFile, ProgressLine, Silent, TensorBoard
 
 
 class Run:
@@ -59,18 +62,25 @@ class Run:
         self._rows: list[dict] = []
 
     def claim(self, overrides: dict) -> None:
-        """Makes the folder this run's.
+        """Makes the folder this run's; of several processes the first one writes.
 
         Args:
             overrides: what was changed on the command line, for the record.
 
         Raises:
             CheckpointError: the folder is another run's.
+            DistributedError: the processes have other configurations or data.
         """
         real = self._dataset.arrays["real"]
         facts = {"name": self._dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
         facts |= {"label_names": self._dataset.label_names, "label_counts": build.label_counts(self._dataset)}
-        self.folder.claim(self.config, overrides, facts)
+        if jax.process_count() > 1:
+            settings = json.dumps(plain(self.config), sort_keys=True)
+            distributed.check_same("configuration", zlib.crc32(settings.encode()))
+            distributed.check_same("data", zlib.crc32(np.ascontiguousarray(real)))
+        if distributed.is_main():
+            self.folder.claim(self.config, overrides, facts)
+        distributed.barrier("claimed")
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The state of the newest checkpoint, or None where there is none.
@@ -105,13 +115,16 @@ class Run:
         """
         config, h, step, memory = self.config, self.config.health, self.began_at, self._memory
         steps = self._counting.steps
-        self.folder.note_environment()
         self._health = Health(Thresholds(steps(h.patience), h.accuracy, h.vanished, h.collapsed), memory.get("health"))
         self.recorder = Recorder(self._counting, steps(config.log_every), self._health, memory.get("recorder"))
         self.recorder.last_good = step or None
-        self._metrics = MetricsFile(self.folder.metrics, after=step)
-        self._tensorboard = TensorBoard(self.folder.tensorboard, after=step)
-        self._progress = progress or ProgressLine(self.total)
+        if distributed.is_main():
+            self.folder.note_environment()
+            self._metrics = MetricsFile(self.folder.metrics, after=step)
+            self._tensorboard = TensorBoard(self.folder.tensorboard, after=step)
+            self._progress = progress or ProgressLine(self.total)
+        else:
+            self._metrics = self._tensorboard = self._progress = Silent()
         shown, c = (self._generator, self._dataset, self.folder, self._tensorboard), config.sample
         self._album = Album(*shown, self._key_pictures, c.rows, c.columns)
 
@@ -169,7 +182,8 @@ class Run:
             if is_evaluation:
                 values, badness = self.judge.measure(state, step)
                 merge(self._rows, self._counting.row(step), values)
-                self.folder.note_evaluation(self.judge.record(step, values))
+                if distributed.is_main():
+                    self.folder.note_evaluation(self.judge.record(step, values))
                 at_end = at_end or self.judge.is_satisfied
             if is_sample or at_end:
                 self._album.add(state, step)

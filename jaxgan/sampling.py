@@ -1,4 +1,4 @@
-"""Draws samples from a state, on all local devices."""
+"""Draws samples from a state, on all devices of all processes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgan import distributed
 from jaxgan.games import Game
 from jaxgan.state import TrainState
 
@@ -22,7 +23,7 @@ class Generator:
 
     Args:
         game: whose `latents` and `decode` are called.
-        devices: each of them makes a part of the samples; all local ones by default.
+        devices: each of them makes a part of the samples; all those of all processes by default.
     """
 
     def __init__(self, game: Game, devices: Sequence[jax.Device] | None = None):
@@ -32,12 +33,13 @@ class Generator:
             return game.decode(params_g, variables, game.latents(key, index, truncation), condition, truncation)
 
         self.is_conditional = game.conditions is not None
-        self._mesh = Mesh(tuple(devices or jax.local_devices()), (_AXIS,))
+        self._mesh = Mesh(tuple(devices or jax.devices()), (_AXIS,))
         everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
         # Every device makes its own part: nothing about a sample may depend on the others.
         over_devices = partial(jax.shard_map, mesh=self._mesh, out_specs=split, check_vma=False)
         inputs = (everywhere, everywhere, everywhere, split, split, everywhere)
         self._draw = jax.jit(over_devices(draw, in_specs=inputs))
+        self._gather = jax.jit(lambda x: x, out_shardings=NamedSharding(self._mesh, everywhere))
         self._decode = jax.jit(game.decode)
         self._latents = jax.jit(game.latents)
 
@@ -55,7 +57,8 @@ class Generator:
         """Samples [n, ...] in the data's range; sample i depends on (key, first + i), and its label, alone.
 
         They are made in parts of at most 256 a device, the last of which is filled up and cut. A conditional
-        generator is given `labels` [n], or by default such as the data has; see `Game.decode` for `truncation`.
+        generator is given `labels` [n], or by default such as the data has; see `Game.decode` for `truncation`. In
+        a run of several processes all have to ask for the same ones, and all get all.
         """
         index = np.arange(first, first + n)
         return self._make(_networks(state, ema), key, index, labels, truncation)
@@ -69,17 +72,22 @@ class Generator:
     def _make(self, networks, key, index, labels, truncation):
         devices, n = self._mesh.size, len(index)
         size = devices * min(-(-n // devices), _MOST_AT_ONCE)
-        networks, key = jax.device_put((networks, key), NamedSharding(self._mesh, PartitionSpec()))
+        networks, key = distributed.put((networks, key), NamedSharding(self._mesh, PartitionSpec()))
         split = NamedSharding(self._mesh, PartitionSpec(_AXIS))
 
         def part(array, begin):
             cut = array[begin : begin + size]
             filled = np.pad(cut, (0, size - len(cut)), mode="edge").astype(np.int32)
-            return jax.device_put(filled, split)
+            return distributed.split(filled, split)
+
+        def whole(drawn):
+            return drawn if split.is_fully_addressable else np.asarray(self._gather(drawn))
 
         parts = [
-            self._draw(
-                *networks, key, part(index, begin), None if labels is None else part(labels, begin), truncation
+            whole(
+                self._draw(
+                    *networks, key, part(index, begin), None if labels is None else part(labels, begin), truncation
+                )
             )
             for begin in range(0, n, size)
         ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build, compilation
+from jaxgan import build, compilation, distributed
 from jaxgan.data.sampler import in_rows
 from jaxgan.interrupt import Interrupt
 from jaxgan.parallel import Parallel
@@ -19,7 +19,8 @@ from jaxgan.update import repeat
 def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> TrainState:
     """Trains the experiment `config` in `workdir`, or goes on with it, until `config.duration` is reached.
 
-    Killed at any moment and started again, it ends with the same numbers as if it had not been.
+    Killed at any moment and started again, it ends with the same numbers as if it had not been. Every process of a run
+    calls this; see `jaxgan.distributed`. The first one writes.
 
     Args:
         config: see experiments/common.py for every field.
@@ -70,6 +71,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
 
     run.begin()
     with contextlib.closing(run), Interrupt() as interrupt:
+        agreement = distributed.Agreement()
         if step == 0:
             run.picture_of_the_start(state)
         stopping = False
@@ -79,11 +81,11 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
             state, metrics = (call if updates == several else single_call)(state, index, arrays)
             step += updates
             run.push(step, metrics, updates)
-            stopping = interrupt.signal_name is not None
+            stopping = agreement.any(interrupt.signal_name is not None)
             if run.is_due(step, stopping):
                 run.settle(state, step, stopping)
             else:
                 run.write()
         run.checkpoints.wait()
-    run.log_end(step, interrupt.signal_name)
+    run.log_end(step, interrupt.signal_name or "a signal to another process")
     return state

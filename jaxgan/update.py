@@ -133,11 +133,12 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
         state, metrics = (play_shared if share_fake else play)(state, batch, key, axis_name)
         state = _look_ahead(state, optimizers.lookahead)
         decay = ema_decay(state.images, _batch_size(batch, axis_name), half_life, rampup)
+        variables = _mean(state.variables, axis_name)  # before their average, which has to be one everywhere too
         state = state.replace(
             step=state.step + 1,
-            variables=_mean(state.variables, axis_name),
+            variables=variables,
             ema_g=_average(state.ema_g, state.params_g, decay),
-            ema_variables=_average(state.ema_variables, state.variables["generator"], decay),
+            ema_variables=_average(state.ema_variables, variables["generator"], decay),
         )
         return state, _mean(metrics, axis_name)
 

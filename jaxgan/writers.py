@@ -71,6 +71,25 @@ class TensorBoard:
         self._writer.close()
 
 
+class Silent:
+    """Takes the place of every writer in a process that does not write."""
+
+    def write(self, row: dict) -> None:
+        pass
+
+    def scalars(self, row: dict) -> None:
+        pass
+
+    def picture(self, name: str, image: Image.Image, step: int) -> None:
+        pass
+
+    def show(self, row: dict, seconds_left: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class ProgressLine:
     """One line about a run: how far, the losses, the rate, the time left. Redrawn in place on a terminal.
 

@@ -25,6 +25,7 @@ LEVELS = {
     "interrupt": 1,
     "console": 1,
     "compilation": 1,
+    "distributed": 1,
     "games": 2,
     "update": 3,
     "parallel": 3,

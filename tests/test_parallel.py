@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgan.errors import ConfigError
-from jaxgan.parallel import AXIS, Parallel
+from jaxgan.parallel import AXIS, MODES, Parallel
 from jaxgan.update import repeat
 
 
@@ -17,15 +17,16 @@ def four():
 
 
 def test_an_unknown_mode_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"config\.parallel 'pjit'; known: pmap, jit"):
+    with pytest.raises(ConfigError, match=r"config\.parallel 'pjit'; known: pmap, shard_map, jit"):
         Parallel("pjit")
 
 
 def test_the_devices():
-    assert Parallel().devices == jax.local_devices() and Parallel().mode == "pmap"
+    assert Parallel().devices == jax.devices() and Parallel().mode == "pmap"
     assert Parallel("jit").devices == jax.local_devices()[:1]
     assert Parallel("jit", jax.devices()[2:4]).devices == jax.devices()[2:3]
     assert four().describe() == "pmap over 4 device(s): cpu (cpu)"
+    assert Parallel("shard_map").describe() == "shard_map over 4 device(s): cpu (cpu)"
 
 
 @pytest.mark.parametrize(
@@ -67,11 +68,15 @@ def test_split_gives_each_device_its_contiguous_part():
     assert x.shape == (4, 2, 3)
     for i, shard in enumerate(sorted(x.addressable_shards, key=lambda shard: shard.device.id)):
         np.testing.assert_array_equal(np.asarray(shard.data)[0], np.arange(24).reshape(8, 3)[2 * i : 2 * i + 2])
+    mapped = Parallel("shard_map", jax.devices()[:4]).split({"x": np.arange(24).reshape(8, 3)})["x"]
+    assert mapped.shape == (8, 3)
+    for i, shard in enumerate(sorted(mapped.addressable_shards, key=lambda shard: shard.device.id)):
+        np.testing.assert_array_equal(np.asarray(shard.data), np.arange(24).reshape(8, 3)[2 * i : 2 * i + 2])
     alone = Parallel("jit").split({"x": np.arange(24).reshape(8, 3)})["x"]
     assert alone.shape == (8, 3) and alone.devices() == {jax.local_devices()[0]}
 
 
-@pytest.mark.parametrize("parallel", [Parallel("jit"), Parallel("pmap")], ids=["jit", "pmap"])
+@pytest.mark.parametrize("parallel", [Parallel(mode) for mode in MODES], ids=MODES)
 def test_abstract_is_what_replicate_makes(parallel):
     tree = {"a": jnp.zeros((2, 3)), "key": jax.random.key(0), "n": jnp.int8(3)}
     shapes, real = parallel.abstract(jax.eval_shape(lambda: tree)), parallel.replicate(tree)
@@ -110,7 +115,9 @@ def batch():
 
 
 @pytest.mark.parametrize("several", [1, 3])
-@pytest.mark.parametrize("mode, devices", [("jit", 1), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
+@pytest.mark.parametrize(
+    "mode, devices", [("jit", 1), ("pmap", 1), ("pmap", 2), ("pmap", 4), ("shard_map", 1), ("shard_map", 4)]
+)
 def test_every_layout_computes_the_step_by_hand(mode, devices, several):
     parallel = Parallel(mode, jax.devices()[:devices])
     step = parallel.compile(repeat(descend, several) if several > 1 else descend, shared=1)
@@ -127,13 +134,14 @@ def test_every_layout_computes_the_step_by_hand(mode, devices, several):
     np.testing.assert_allclose(np.ravel(metrics["loss"])[-1], loss, rtol=1e-5)
 
 
-def test_a_step_can_tell_its_place():
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_a_step_can_tell_its_place(mode):
     """The axis has the name that the module gives it, and the parts are in the devices' order."""
 
     def step(state, index, axis_name=None):
         assert axis_name == AXIS
         return state, {"places": jax.lax.all_gather(index, axis_name, tiled=True)}
 
-    parallel = four()
+    parallel = Parallel(mode, jax.devices()[:4])
     _, metrics = parallel.compile(step)(parallel.replicate(jnp.zeros(())), parallel.split(jnp.arange(8)))
     assert metrics["places"].tolist() == list(range(8))

@@ -235,7 +235,7 @@ def test_another_configuration_s_workdir_is_left_alone(tmp_path):
         ("toy2d", {"loss.name": "hinged"}, r"unknown loss 'hinged'; known: .*hinge, .*wasserstein"),
         ("toy2d", {"game.name": "chess"}, r"unknown game 'chess'; known: standard"),
         ("toy2d", {"data.name": "mnist6k"}, r"mnist6k"),
-        ("toy2d", {"parallel": "horovod"}, r"unknown config.parallel 'horovod'; known: pmap, jit"),
+        ("toy2d", {"parallel": "horovod"}, r"unknown config.parallel 'horovod'; known: pmap, shard_map, jit"),
         ("toy2d", {"batch_size": 10}, r"batch_size 10 does not divide over 4 devices; .*8 and 12"),
         ("toy2d", {"batch_size": 0}, r"batch_size 0"),
         ("toy2d", {"d_steps": 0}, r"d_steps 0"),

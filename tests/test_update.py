@@ -1,5 +1,7 @@
 """The update against one written out by hand, and against itself on other numbers of devices."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,15 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxgan.errors import ConfigError
+from jaxgan.games import standard
 from jaxgan.losses import ADVERSARIAL
+from jaxgan.models import mlp
 from jaxgan.optim import Lookahead
 from jaxgan.parallel import Parallel
+from jaxgan.state import count_parameters
 from jaxgan.update import ema_decay, make_update, repeat
 from tests.small import (
+    SHAPE,
     assert_close,
     assert_equal,
     dcgan_game,
@@ -20,6 +26,7 @@ from tests.small import (
     mlp_game,
     new_state,
     pictures,
+    plain,
     settings,
     sgd,
 )
@@ -57,6 +64,60 @@ def test_one_device_equals_four_under_pmap(game, config):
     assert_close(one, four)
     assert_close(metrics_one, metrics_four)
     assert int(four.images) == 3 * BATCH * config.d_steps
+
+
+def normalised_game(hidden=(16,), **options):
+    """Batch norm in the generator alone."""
+    networks = mlp.Generator(shape=SHAPE, hidden=hidden, batch_norm=True), mlp.Discriminator(hidden=hidden, dropout=0.0)
+    return standard.make_game(*networks, ADVERSARIAL["non_saturating"], latent_size=6, **options)
+
+
+def test_statistics_per_device_are_those_of_its_part():
+    """One step of plain descent is linear in the gradient, so the parts' own steps have to average to the whole's."""
+    game, optimizers = normalised_game(batch_stats="per_device"), sgd()
+    start, step = new_state(game, optimizers), jax.jit(make_step(game, optimizers, settings(share_fake=True)))
+    parts = [step(start, jnp.arange(2 * i, 2 * i + 2), pictures())[0] for i in range(4)]
+    expected = jax.tree.map(lambda *x: np.mean(x, axis=0), *[plain((p.params_d, p.variables)) for p in parts])
+    for mode in ("pmap", "shard_map"):
+        parallel = Parallel(mode, jax.devices()[:4])
+        mapped = parallel.compile(make_step(game, optimizers, settings(share_fake=True)), shared=1)
+        given = parallel.split(jnp.arange(BATCH)), parallel.replicate(pictures())
+        state, _ = mapped(parallel.replicate(new_state(game, optimizers)), *given)
+        assert_close((state.params_d, state.variables), expected, rtol=1e-4, atol=1e-6)
+        for leaf in jax.tree.leaves(plain_shards(state)):
+            np.testing.assert_array_equal(leaf, leaf[:1].repeat(4, axis=0))
+    together, _ = step(start, jnp.arange(BATCH), pictures())
+    kernels = [plain(s.params_d)["Dense_0"]["kernel"] for s in (together, state)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+
+
+def plain_shards(state):
+    """Each array's copies on the devices, [4, ...]."""
+    trees = (state.params_g, state.params_d, state.variables, state.ema_g, state.ema_variables)
+    return jax.tree.map(lambda x: np.stack([shard.data for shard in x.addressable_shards]), trees)
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+@pytest.mark.parametrize("config", [settings(share_fake=True), settings(d_steps=2)], ids=["shared", "two_d_steps"])
+def test_the_gradients_are_all_that_is_large_on_the_wire(mode, config):
+    game, optimizers = normalised_game(hidden=(128, 128)), sgd()
+    parallel = Parallel(mode, jax.devices()[:4])
+    state = parallel.replicate(new_state(game, optimizers))
+    given = parallel.split(jnp.arange(BATCH * config.d_steps)), parallel.replicate(pictures())
+    compiled = parallel.compile(make_step(game, optimizers, config), shared=1).lower(state, *given).compile()
+    sent, parameters = numbers_sent(compiled.as_text()), count_parameters((state.params_g, state.params_d))
+    assert parameters > 40_000
+    assert parameters <= sent < 1.1 * parameters  # a loop's body stands in the text once
+
+
+def numbers_sent(text):
+    """How many numbers come out of the collectives of a compiled program."""
+    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    total = 0
+    for shapes in re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", text):
+        for dimensions in re.findall(r"\w+\[([\d,]*)\]", shapes):
+            total += int(np.prod([int(n) for n in dimensions.split(",") if n]))
+    return total
 
 
 def test_every_device_holds_the_same_state():

@@ -21,6 +21,7 @@ from jaxgan.losses import AdversarialLoss, pack, top_k_mask
 
 SIDES = ("generator", "discriminator")
 PRECISIONS = ("float32", "bfloat16")
+BATCH_STATS = ("synchronised", "per_device")
 _CODES, _CONDITION = 1, 2  # folded into the key of an example
 
 
@@ -39,6 +40,7 @@ def make_game(
     codes: Codes = Codes(),  # noqa: B008
     augmentation: Augmentation = Augmentation(),  # noqa: B008
     precision: str = "float32",
+    batch_stats: str = "synchronised",
 ) -> Game:
     """The game of two linen modules.
 
@@ -59,11 +61,13 @@ def make_game(
         codes: a part of the latent that a head of the discriminator reads back (InfoGAN).
         augmentation: of all that the discriminator is shown.
         precision: what both networks compute in while training, of `PRECISIONS`; their parameters are float32.
+        batch_stats: what the networks take for the batch (batch norm, the spread in a minibatch): "synchronised", the
+            global one, or "per_device", each device its own part. Losses are of the global batch in either case.
 
     Raises:
         ConfigError: unknown names, or values out of range or that do not go together.
     """
-    _check(top_k, packing, spectral_norm, precision)
+    _check(top_k, packing, spectral_norm, precision, batch_stats)
     if packing > 1 and label_shares:
         raise ConfigError("a discriminator that judges packs takes no labels: packing must be 1 in a conditional game")
     if packing > 1 and augmentation.method:
@@ -71,7 +75,8 @@ def make_game(
     shares = tuple(float(share) for share in label_shares)
     terms = read_penalties(penalties or {})
     said = read_heads(auxiliary or {}, has_labels=bool(shares), codes=codes)
-    fields = (latent_size, terms, top_k, packing, tuple(spectral_norm), shares, said, codes, augmentation, precision)
+    fields = (latent_size, terms, top_k, packing, tuple(spectral_norm), shares, said, codes, augmentation)
+    fields += (precision, batch_stats == "synchronised")
     game = _Standard(generator, discriminator, loss, *fields)
     return Game(
         game.init,
@@ -102,6 +107,7 @@ class _Standard:
     codes: Codes
     augmentation: Augmentation
     precision: str
+    synchronised: bool
 
     def init(self, key, batch):
         key_g, key_d = jax.random.split(key)
@@ -219,17 +225,14 @@ class _Standard:
         key_z, key_noise = jax.random.split(key)
         z = self.latents(key_z, batch["index"])
         collections = networks.iterate(params_g, variables["generator"])
-        fake, collections = networks.apply(
-            self.generator,
-            params_g,
-            collections,
-            (z, self._labels(batch)),
-            batch["index"],
-            key_noise,
-            axis_name,
-            self.precision,
+        fake, collections = self._apply(
+            self.generator, params_g, collections, (z, self._labels(batch)), batch["index"], key_noise, axis_name
         )
         return fake, z, {**variables, "generator": collections}
+
+    def _apply(self, module, params, collections, inputs, index, key, axis_name):
+        over = axis_name if self.synchronised else None
+        return networks.apply(module, params, collections, inputs, index, key, over, self.precision)
 
     def _fake(self, params_g, variables, batch, key, axis_name, fake):
         """A pass of the generator, unless one is given."""
@@ -245,9 +248,7 @@ class _Standard:
         key_augment = jax.random.fold_in(key, 1)
         x = self.augmentation.view(_adaptive(variables), _images(batch), key_augment, index)(x)
         collections = variables["discriminator"]
-        out, collections = networks.apply(
-            self.discriminator, params_d, collections, (x, label), index, key, axis_name, self.precision
-        )
+        out, collections = self._apply(self.discriminator, params_d, collections, (x, label), index, key, axis_name)
         logits, said = out if self.heads else (out, {})
         return logits, said, {**variables, "discriminator": collections}
 
@@ -257,8 +258,8 @@ class _Standard:
 
         def generator(z):
             inputs, collections = (z, self._labels(batch)), variables["generator"]
-            return networks.apply(
-                self.generator, params_g, collections, inputs, batch["index"], key_noise, axis_name, self.precision
+            return self._apply(
+                self.generator, params_g, collections, inputs, batch["index"], key_noise, axis_name
             )[0]
 
         index, images = batch["index"], _images(batch)
@@ -311,7 +312,9 @@ def _gather(tree, axis_name):
     return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
 
 
-def _check(top_k: float, packing: int, spectral_norm: Sequence[str], precision: str) -> None:
+def _check(top_k: float, packing: int, spectral_norm: Sequence[str], precision: str, batch_stats: str) -> None:
+    if batch_stats not in BATCH_STATS:
+        raise ConfigError(f"unknown config.batch_stats {batch_stats!r}; known: {', '.join(BATCH_STATS)}")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown config.precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if not 0.0 < top_k <= 1.0:
