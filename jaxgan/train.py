@@ -1,6 +1,7 @@
 """The loop: one function, read from top to bottom."""
 
 import contextlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,13 @@ from jaxgan.workdir import Workdir
 from jaxgan.writers import MetricsFile, ProgressLine, TensorBoard
 
 
-def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> TrainState:
+def train(
+    config: ConfigDict,
+    workdir: str,
+    overrides: dict | None = None,
+    report: Callable[[int, dict[str, float]], bool] | None = None,
+    make_progress: Callable[[int], ProgressLine] = ProgressLine,
+) -> TrainState:
     """Trains the experiment `config` in `workdir`, or goes on with it, until `config.duration` is reached.
 
     Killed at any moment and started again, it ends with the same numbers as if it had not been.
@@ -32,9 +39,12 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
         config: see experiments/common.py for every field.
         workdir: the run's folder; see `jaxgan.workdir`.
         overrides: what was changed on the command line, for the record.
+        report: given the step and the numbers of each evaluation but the last one; where it says True, the run ends
+            there as by a signal, with a checkpoint to go on from.
+        make_progress: `(total updates) -> ` what shows the rows as they are written.
 
     Returns:
-        The state at the end, or at the step where SIGTERM or SIGINT stopped the run.
+        The state at the end, or at the step where SIGTERM, SIGINT or `report` stopped the run.
 
     Raises:
         JaxganError: whatever the person who started the run can mend.
@@ -92,7 +102,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
     recorder.last_good = step or None
     metrics_file = MetricsFile(folder.metrics, after=step)
     tensorboard = TensorBoard(folder.tensorboard, after=step)
-    progress = ProgressLine(total)
+    progress = make_progress(total)
     album = Album(generator, dataset, folder, tensorboard, key_pictures, config.sample.rows, config.sample.columns)
 
     def write(rows):
@@ -130,6 +140,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
                         merge(rows, counting.row(step), values)
                         folder.note_evaluation(judge.record(step, values))
                         at_end = at_end or judge.is_satisfied
+                        if report is not None and not at_end and report(step, values):
+                            stopping = True
                     if is_sample or at_end:
                         album.add(state, step)
                     if at_end:
@@ -144,7 +156,8 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
                 write(rows)
         checkpoints.wait()
 
-    ended = "complete" if step >= total else f"stopped by {interrupt.signal_name}; the same command goes on"
+    stopped_by = interrupt.signal_name or "its caller"
+    ended = "complete" if step >= total else f"stopped by {stopped_by}; the same command goes on"
     if is_good_enough(judge):
         ended = f"complete, because {config.stop.metric} is as good as config.stop asks for"
     logging.info("%s: update %d of %d; pictures in %s", ended, step, total, folder.samples)

@@ -29,6 +29,7 @@ LEVELS = {
     "checkpoint": 3,
     "workdir": 3,
     "writers": 3,
+    "overrides": 3,
     "recorder": 3,
     "sampling": 3,
     "build": 3,
@@ -40,6 +41,8 @@ LEVELS = {
     "evaluate": 6,
     "explore": 6,
     "train": 6,
+    "sweeps": 7,
+    "sweep": 8,
 }
 SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {
