@@ -8,7 +8,14 @@ from jaxgan import build, pictures
 from jaxgan.data import Dataset
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import ConfigError
-from jaxgan.evaluation import Evaluator, choose_features, default_metrics, lower_is_better, make_evaluator
+from jaxgan.evaluation import (
+    METRICS,
+    Evaluator,
+    choose_features,
+    default_metrics,
+    lower_is_better,
+    make_evaluator,
+)
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
 from jaxgan.verdict import Verdict
@@ -98,6 +105,21 @@ def make_judge(config: ConfigDict, dataset: Dataset, generator: Generator, key: 
     return None
 
 
+def measured_numbers(config: ConfigDict, dataset: Dataset) -> tuple[str, ...]:
+    """The short names of what a run with this configuration measures while it trains."""
+    _, metrics = _choose(config, dataset)
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown:
+        raise ConfigError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+    return tuple(number for metric in metrics for number in METRICS[metric].lower_is_better)
+
+
+def _choose(config: ConfigDict, dataset: Dataset) -> tuple[str, tuple[str, ...]]:
+    """Features and metrics."""
+    features = choose_features(config.eval.features, dataset.name, dataset.arrays["real"].shape[1:])
+    return features, tuple(config.eval.metrics) or default_metrics(features, dataset.name)
+
+
 def _threshold(stop: ConfigDict) -> float:
     side = "below" if lower_is_better(stop.metric) else "above"
     if not stop[side]:
@@ -110,11 +132,11 @@ def _make_evaluator(config: ConfigDict, dataset: Dataset) -> Evaluator:
     split = c.split or config.data.split
     if split != config.data.split:
         dataset = build.load_data(config, split)
-    features = choose_features(c.features, dataset.name, dataset.arrays["real"].shape[1:])
+    features, metrics = _choose(config, dataset)
     return make_evaluator(
         dataset,
         features=features,
-        metrics=tuple(c.metrics) or default_metrics(features, dataset.name),
+        metrics=metrics,
         weights=c.weights,
         resize=c.resize,
         split=split,

@@ -39,7 +39,7 @@ def train(
         config: see experiments/common.py for every field.
         workdir: the run's folder; see `jaxgan.workdir`.
         overrides: what was changed on the command line, for the record.
-        report: given the step and the numbers of each evaluation but the last one; where it says True, the run ends
+        report: given the step and the numbers of each evaluation; where it says True before the end, the run stops
             there as by a signal, with a checkpoint to go on from.
         make_progress: `(total updates) -> ` what shows the rows as they are written.
 
@@ -140,7 +140,7 @@ def train(
                         merge(rows, counting.row(step), values)
                         folder.note_evaluation(judge.record(step, values))
                         at_end = at_end or judge.is_satisfied
-                        if report is not None and not at_end and report(step, values):
+                        if report is not None and report(step, values):
                             stopping = True
                     if is_sample or at_end:
                         album.add(state, step)

@@ -103,16 +103,20 @@ class Workdir:
 
     def note_evaluation(self, entry: dict) -> None:
         """Adds an entry to evaluation.json, in the place of an earlier one that differs from it in its values alone."""
-        file = self.path / "evaluation.json"
         entry = plain(entry)
-        entries = json.loads(file.read_text()) if file.exists() else []
-        write_json(file, [*(old for old in entries if _asked(old) != _asked(entry)), entry])
+        others = [old for old in self.read_evaluations() if _asked(old) != _asked(entry)]
+        write_json(self.path / "evaluation.json", [*others, entry])
+
+    def read_evaluations(self) -> list[dict]:
+        """The entries of evaluation.json."""
+        file = self.path / "evaluation.json"
+        return json.loads(file.read_text()) if file.exists() else []
 
     def _compare(self, old: dict, new: dict) -> None:
         differences = [
             f"  {name}: {a!r} there, {b!r} here"
             for section in ("config", "data")
-            for name, a, b in _differences(old[section], new[section])
+            for name, a, b in differences(old[section], new[section])
             if section == "data" or not any(name == may or name.startswith(may + ".") for may in MAY_CHANGE)
         ]
         if differences:
@@ -183,11 +187,11 @@ def write_json(file: pathlib.Path, value) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _differences(old, new, prefix: str = ""):
+def differences(old, new, prefix: str = ""):
     """Dotted names of the leaves in which two plain dicts differ, with both values ("absent" where there is none)."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         if old != new:
             yield prefix[:-1], old, new
         return
     for name in sorted({*old, *new}):
-        yield from _differences(old.get(name, "absent"), new.get(name, "absent"), f"{prefix}{name}.")
+        yield from differences(old.get(name, "absent"), new.get(name, "absent"), f"{prefix}{name}.")
