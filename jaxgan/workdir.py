@@ -113,16 +113,16 @@ class Workdir:
         return json.loads(file.read_text()) if file.exists() else []
 
     def _compare(self, old: dict, new: dict) -> None:
-        differences = [
+        found = [
             f"  {name}: {a!r} there, {b!r} here"
             for section in ("config", "data")
             for name, a, b in differences(old[section], new[section])
             if section == "data" or not any(name == may or name.startswith(may + ".") for may in MAY_CHANGE)
         ]
-        if differences:
+        if found:
             raise CheckpointError(
                 f"{self.path} belongs to a run with a different configuration:\n"
-                + "\n".join(differences)
+                + "\n".join(found)
                 + "\nNothing was changed. Choose another --workdir, or start with the same configuration to go on."
             )
 

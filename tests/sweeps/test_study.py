@@ -18,6 +18,8 @@ from jaxgan.sweeps.storage import open_storage
 from jaxgan.sweeps.study import MOST_DEATHS, Study
 from jaxgan.sweeps.worker import MISSED, is_gone, owner_of
 
+FID = Objective("fid", True)
+
 
 def suggest(trial):
     return {"x": trial.suggest_float("x", 0.0, 1.0), "n": trial.suggest_int("n", 1, 1000)}
@@ -27,7 +29,7 @@ def suggest(trial):
 def worker(tmp_path):
     """(...) -> one more worker on the same study"""
 
-    def make(objectives=(Objective("fid", True),), sampler="random", record=None, pruner=None, seed=0):
+    def make(objectives=(FID,), sampler="random", record=None, pruner=None, seed=0):
         storage = open_storage("", tmp_path)
         return Study(storage, "s", objectives, sampler, seed, pruner or make_pruner("none", 1, 1), record or {}, 30.0)
 
@@ -249,7 +251,7 @@ def test_a_restart_and_a_second_worker_suggest_what_one_worker_would(worker, tmp
 def tried(sampler, runs, seed=0):
     """What a sampler suggests for x and y in [-4, 4], one trial after another, for (x - 0.3)^2 + y^2."""
     storage = optuna.storages.InMemoryStorage()
-    study = Study(storage, "s", [Objective("fid", True)], sampler, seed, make_pruner("none", 1, 1), {}, 30.0)
+    study = Study(storage, "s", [FID], sampler, seed, make_pruner("none", 1, 1), {}, 30.0)
     study.fill(runs)
     points = []
     while trials := study.take(1):
@@ -276,7 +278,7 @@ def test_chance_is_another_one_for_another_seed():
 
 
 def test_several_objectives(worker):
-    a = worker(objectives=(Objective("fid", True), Objective("recall", False)), sampler="tpe")
+    a = worker(objectives=(FID, Objective("recall", False)), sampler="tpe")
     a.fill(2)
     for value, trial in enumerate(a.take(2)):
         a.overrides(trial, suggest)
