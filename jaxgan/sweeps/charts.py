@@ -15,6 +15,7 @@ from jaxgan.sweeps.table import describe, short_names
 _WIDTH, _HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 40
 _MOST_AXES = 9  # of the parallel coordinates
+_MOST_GROUPS = 15  # of seeds
 _LOG_FROM = 30.0  # a ratio of the largest to the smallest number, from which a logarithm shows more
 # The best to the worst: dark blue to pale sand, told apart in grey and by the colour-blind too.
 _RAMP = ((29, 63, 143), (23, 128, 156), (94, 178, 139), (201, 199, 120), (222, 205, 175))
@@ -168,10 +169,11 @@ def parallel_coordinates(rows: Sequence[Row], objectives: Sequence[Objective], i
 
 
 def seeds(groups: Sequence[Group], objective: Objective) -> str:
-    """Each group's runs as dots, its mean, and a bar of one standard error to either side."""
+    """The best groups of several runs: their runs as dots, the mean, and a bar of one standard error to either side."""
+    groups = [group for group in groups if len(group.rows) > 1][:_MOST_GROUPS]
     if not groups:
         return ""
-    step, left, right = 34, 250, 70
+    step, left, right = 34, 215, 105
     x = Scale([number for group in groups for number in (row.numbers[0] for row in group.rows)])
     drawn, height = [], len(groups) * step + 40
 
@@ -187,9 +189,9 @@ def seeds(groups: Sequence[Group], objective: Objective) -> str:
         f"{objective.name}</text>"
     )
     for i, group in enumerate(groups):
-        middle, error = i * step + 20, group.error if math.isfinite(group.error) else 0.0
+        middle, error = i * step + 20, group.error
         text = describe(group.overrides) or "the configuration as it is"
-        cut = text if len(text) <= 40 else f"{text[:39]}…"
+        cut = text if len(text) <= 30 else f"{text[:29]}…"
         low, high = (across(max(group.mean + s * error, 10**x.low if x.log else -math.inf)) for s in (-1, 1))
         drawn.append(
             f'<text x="{left - 12}" y="{middle + 4}" text-anchor="end">{html.escape(cut)}'

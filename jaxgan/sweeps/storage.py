@@ -2,11 +2,14 @@
 
 import os
 import pathlib
+import random
+import time
 import warnings
 from urllib.parse import urlsplit
 
 import optuna
 import sqlalchemy.exc
+from absl import logging
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -22,6 +25,7 @@ else:
     UNREACHABLE = (*UNREACHABLE, grpc.RpcError)
 
 _WAIT = 10.0  # seconds for a proxy to answer
+_ATTEMPTS = 4  # at a database
 
 
 def open_storage(url: str, workdir: str | os.PathLike) -> BaseStorage:
@@ -38,11 +42,22 @@ def open_storage(url: str, workdir: str | os.PathLike) -> BaseStorage:
     if not url:
         return JournalStorage(JournalFileBackend(str(pathlib.Path(workdir) / "study.journal")))
     try:
-        return _proxy(url) if url.startswith("grpc://") else RDBStorage(url)
+        return _proxy(url) if url.startswith("grpc://") else _database(url)
     except ImportError as error:
         raise ConfigError(f"--storage={_safe(url)} needs a package that is not installed: {error}; see docs/sweeps.md")
     except (sqlalchemy.exc.SQLAlchemyError, *UNREACHABLE) as error:
         raise ConfigError(f"cannot open --storage={_safe(url)}: {str(error).strip().splitlines()[0]}")
+
+
+def _database(url: str) -> BaseStorage:
+    """Of workers that open an empty database at once, only one makes its tables; the others meet them half made."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return RDBStorage(url)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
+            logging.debug("trying again: %s", error)
+            time.sleep(0.5 + random.random())
+    return RDBStorage(url)
 
 
 def _proxy(url: str) -> BaseStorage:

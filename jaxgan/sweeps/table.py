@@ -13,6 +13,7 @@ from jaxgan.sweeps.results import Row, ranked
 from jaxgan.writers import format_seconds
 
 _MARKS = {"waiting": "·", "running": "▶", "complete": "✓", "pruned": "✂", "failed": "✗"}
+_SAY_LITTLE = ("name", "weight", "every", "from", "to", "over", "p")  # of what?
 
 
 class Table:
@@ -143,7 +144,8 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     shorts = {}
     for name in names:
         parts = name.split(".")
-        ends = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
+        least = 2 if parts[-1] in _SAY_LITTLE else 1
+        ends = (".".join(parts[-n:]) for n in range(least, len(parts) + 1))
         shorts[name] = next(
             end for end in ends if end == name or sum(f".{other}".endswith(f".{end}") for other in names) == 1
         )

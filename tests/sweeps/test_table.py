@@ -50,7 +50,7 @@ def test_names_are_cut_down_to_what_tells_them_apart():
         "optimizer.generator.b1": "generator.b1",
         "optimizer.discriminator.b1": "discriminator.b1",
         "seed": "seed",
-        "loss.name": "name",
+        "loss.name": "loss.name",
         "a.seed": "a.seed",
     }
     assert describe({"a.rate": 1 / 3, "b": {"from": 1.0}}) == "rate=0.3333  b={from: 1}"
