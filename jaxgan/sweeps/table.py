@@ -144,7 +144,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     shorts = {}
     for name in names:
         parts = name.split(".")
-        least = 2 if parts[-1] in _SAY_LITTLE else 1
+        least = min(len(parts), 2 if parts[-1] in _SAY_LITTLE else 1)
         ends = (".".join(parts[-n:]) for n in range(least, len(parts) + 1))
         shorts[name] = next(
             end for end in ends if end == name or sum(f".{other}".endswith(f".{end}") for other in names) == 1
