@@ -110,9 +110,9 @@ def sweep(
         study.fill(trials or TRIALS)
 
     # The trials.
-    def look(note: str = "") -> None:
+    def look() -> None:
         rows = rows_of(study.runs())
-        table.update(rows, note)
+        table.update(rows)
         write_leaderboard(folder / "leaderboard.csv", rows, plan.objectives)
         write_page(folder, experiment or config.experiment, rows, plan.objectives, study.optuna, best())
 
