@@ -1,4 +1,4 @@
-"""Trains an experiment, or asks a work folder for samples. Flags only; the work is in jaxgan/.
+"""Trains an experiment, sweeps it, or asks a work folder for samples. Flags only; the work is in jaxgan/.
 
     python launch.py --config=experiments/dcgan.py
     python launch.py --config=experiments/dcgan.py:fashion_mnist --config.batch_size=128 --workdir=runs/fashion
@@ -8,6 +8,7 @@
     python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
     python launch.py --mode=explore --what=neighbours --workdir=runs/dcgan
     python launch.py --mode=compile --config=experiments/r3gan.py:cifar10 --topology=v5e:16x16
+    python launch.py --mode=sweep --config=experiments/dcgan.py --trials=32 --workdir=runs/dcgan-sweep
 """
 
 import pathlib
@@ -19,7 +20,7 @@ from ml_collections import config_flags
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<experiment> if not given.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore", "compile"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore", "sweep", "compile"], "What to do.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, in a run of several.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0.")
@@ -40,15 +41,22 @@ _COMPILED = flags.DEFINE_string("compiled", "", "Where compiled programs are kep
 _TOPOLOGY = flags.DEFINE_string("topology", None, "With --mode=compile: a pod, as v5e:16x16; the local devices if not.")
 _DATA_SHAPE = flags.DEFINE_string("data_shape", "", "With --mode=compile: EXAMPLES,H,W,C[,CLASSES], where not known.")
 _JSON = flags.DEFINE_bool("json", False, "With --mode=compile: the report as JSON.")
+_TRIALS = flags.DEFINE_integer("trials", None, "With --mode=sweep: how many; may be raised later.")
+_SAMPLER = flags.DEFINE_string("sampler", "", "With --mode=sweep: tpe, cmaes, qmc, random or grid.")
+_PRUNER = flags.DEFINE_string("pruner", "none", "With --mode=sweep: none, median or hyperband.")
+_OBJECTIVE = flags.DEFINE_string("objective", "", "With --mode=sweep: such as fid, or fid:min,recall:max.")
+_STORAGE = flags.DEFINE_string("storage", "", "With --mode=sweep: postgresql://... or grpc://host:port, to share it.")
+_BATCH = flags.DEFINE_integer("batch", 1, "With --mode=sweep: trials taken at once.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; overrides are written --config.name=value")
     config = _CONFIG.value
-    if config is None and (_MODE.value in ("train", "compile") or _WORKDIR.value is None):
+    if config is None and (_MODE.value in ("train", "sweep", "compile") or _WORKDIR.value is None):
         raise app.UsageError("name an experiment, for instance --config=experiments/dcgan.py")
-    workdir = _WORKDIR.value or str(pathlib.Path("runs") / config.experiment)
+    name = config.experiment if config is not None else ""
+    workdir = _WORKDIR.value or str(pathlib.Path("runs") / (f"{name}-sweep" if _MODE.value == "sweep" else name))
 
     from jaxgan import compilation, console, distributed, errors
 
@@ -119,8 +127,26 @@ def evaluate(config, workdir: str) -> str:
     return of.evaluate(workdir, checkpoints=_CHECKPOINT.value, **options, **protocol)
 
 
+def sweep(config, workdir: str) -> str:
+    from jaxgan.sweep import sweep
+    from jaxgan.sweeps.space import read_space
+
+    experiment = config_flags.get_config_filename(FLAGS["config"])
+    options = {"trials": _TRIALS.value, "sampler": _SAMPLER.value, "pruner": _PRUNER.value, "batch": _BATCH.value}
+    options |= {"objective": _OBJECTIVE.value, "storage": _STORAGE.value, "experiment": experiment}
+    options["overrides"] = config_flags.get_override_values(FLAGS["config"])
+    return sweep(config, workdir, read_space(experiment, _SAMPLER.value), **options)
+
+
 # What each mode does; gives the text that answers it. Modules are imported there, so that --help answers at once.
-ACTIONS = {"train": train, "sample": sample, "eval": evaluate, "explore": explore, "compile": compile_ahead}
+ACTIONS = {
+    "train": train,
+    "sample": sample,
+    "eval": evaluate,
+    "explore": explore,
+    "sweep": sweep,
+    "compile": compile_ahead,
+}
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -14,6 +14,10 @@ three minutes; most digits in the last grid can be read (docs/dcgan_digits.png).
     folder                  your own pictures: --config.data.path=/some/folder, cropped and resized to 64x64
     paper                   the paper's widths and 5x5 kernels, at 64x64 (celeb_a; any other by --config.data.name=...)
     tiny                    one update of a small network, for tests
+
+    python launch.py --config=experiments/dcgan.py --mode=sweep --trials=32 --workdir=runs/dcgan-sweep
+
+looks for better learning rates, momentum, smoothing and averaging.
 """
 
 from ml_collections import ConfigDict
@@ -57,6 +61,28 @@ def get_config(variant: str = "") -> ConfigDict:
         common.tiny(c)
         widths(c, 8, 4)
     return c
+
+
+def search_space(trial) -> dict:
+    """What a DCGAN depends on most; numbers alone, no sizes.
+
+    The learning rates, each for itself, for their ratio decides who gets ahead (Heusel et al., TTUR, 2017); Adam's
+    momentum, which the paper halved because 0.9 oscillates; one-sided label smoothing (Salimans et al. 2016); and how
+    long the average that is judged remembers. R1 is not among them: this discriminator has batch norm.
+    """
+    b1 = trial.suggest_float("optimizer.b1", 0.0, 0.7)
+    return {
+        "optimizer.generator.learning_rate": rate(trial, "generator"),
+        "optimizer.discriminator.learning_rate": rate(trial, "discriminator"),
+        "optimizer.generator.b1": b1,
+        "optimizer.discriminator.b1": b1,
+        "loss.label_smoothing": trial.suggest_float("loss.label_smoothing", 0.0, 0.2),
+        "ema.half_life_images": trial.suggest_float("ema.half_life_images", 2e3, 50e3, log=True),
+    }
+
+
+def rate(trial, side: str) -> float:
+    return trial.suggest_float(f"optimizer.{side}.learning_rate", 5e-5, 2e-3, log=True)
 
 
 def widths(c: ConfigDict, *generator: int) -> None:

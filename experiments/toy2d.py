@@ -3,6 +3,8 @@
     python launch.py --config=experiments/toy2d.py        eight on a ring (the same as :ring)
     python launch.py --config=experiments/toy2d.py:grid   25 on a 5x5 grid
 
+    python launch.py --config=experiments/toy2d.py:grid --mode=sweep --trials=32 --workdir=runs/toy2d-sweep
+
 The classic test for mode collapse (Metz et al., Unrolled GANs, 2017; Lin et al., PacGAN, 2018). In place of a grid of
 pictures the run draws samples over data points.
 """
@@ -37,3 +39,17 @@ def get_config(variant: str = "") -> ConfigDict:
 def sweep() -> list[dict]:
     """Sixteen runs: four learning rates, of both sides, with four seeds each."""
     return common.product(common.both("learning_rate", [5e-5, 1e-4, 2e-4, 4e-4]), common.grid({"seed": range(4)}))
+
+
+def search_space(trial) -> dict:
+    """What decides on a mixture whether all modes are found: the two speeds and their ratio, momentum, and R1."""
+    learning_rate = trial.suggest_float("optimizer.generator.learning_rate", 2e-5, 2e-3, log=True)
+    ratio = trial.suggest_float("ratio", 0.25, 4.0, log=True)  # of the discriminator's to the generator's
+    b1 = trial.suggest_float("optimizer.b1", 0.0, 0.9)
+    return {
+        "optimizer.generator.learning_rate": learning_rate,
+        "optimizer.discriminator.learning_rate": ratio * learning_rate,
+        "optimizer.generator.b1": b1,
+        "optimizer.discriminator.b1": b1,
+        "loss.penalties.r1": trial.suggest_float("loss.penalties.r1", 1e-3, 1.0, log=True),
+    }

@@ -8,7 +8,14 @@ from jaxgan import build, distributed, pictures
 from jaxgan.data import Dataset
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import ConfigError
-from jaxgan.evaluation import Evaluator, choose_features, default_metrics, lower_is_better, make_evaluator
+from jaxgan.evaluation import (
+    METRICS,
+    Evaluator,
+    choose_features,
+    default_metrics,
+    lower_is_better,
+    make_evaluator,
+)
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
 from jaxgan.verdict import Verdict
@@ -124,6 +131,21 @@ def make_judge(
     return None
 
 
+def measured_numbers(config: ConfigDict, dataset: Dataset) -> tuple[str, ...]:
+    """The short names of what a run with this configuration measures while it trains."""
+    _, metrics = _choose(config, dataset)
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown:
+        raise ConfigError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+    return tuple(number for metric in metrics for number in METRICS[metric].lower_is_better)
+
+
+def _choose(config: ConfigDict, dataset: Dataset) -> tuple[str, tuple[str, ...]]:
+    """Features and metrics."""
+    features = choose_features(config.eval.features, dataset.name, dataset.arrays["real"].shape[1:])
+    return features, tuple(config.eval.metrics) or default_metrics(features, dataset.name)
+
+
 def _threshold(stop: ConfigDict) -> float:
     side = "below" if lower_is_better(stop.metric) else "above"
     if not stop[side]:
@@ -137,11 +159,11 @@ def evaluator_of(config: ConfigDict, dataset: Dataset) -> Evaluator:
     split = c.split or config.data.split
     if split != config.data.split:
         dataset = build.load_data(config, split)
-    features = choose_features(c.features, dataset.name, dataset.arrays["real"].shape[1:])
+    features, metrics = _choose(config, dataset)
     return make_evaluator(
         dataset,
         features=features,
-        metrics=tuple(c.metrics) or default_metrics(features, dataset.name),
+        metrics=metrics,
         weights=c.weights,
         resize=c.resize,
         split=split,

@@ -1,7 +1,8 @@
-"""Dotted overrides, such as a sweep has: the names of the command line, without their leading `config.`."""
+"""Dotted overrides, as they are typed on the command line without the leading "config.", applied by a program."""
 
+import contextlib
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -9,65 +10,65 @@ from ml_collections import ConfigDict
 from jaxgan.errors import ConfigError
 
 
-def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a configuration with other values.
+def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of `config` in which the fields that `overrides` names have its values.
 
-        apply(config, {"optimizer.generator.learning_rate": 1e-4, "loss.penalties": {"r1": 1.0}})
-
-    A field that holds several others is replaced as a whole by a mapping. In place of a number a mapping may stand that
-    is a ramp ("from", "to", "over") or has a "weight", and the reverse.
+    Args:
+        config: left as it is.
+        overrides: values by dotted name, such as {"optimizer.generator.learning_rate": 1e-4}. A dict takes the place of
+            a whole section, and of a number where the field may hold a ramp or options.
 
     Raises:
-        ConfigError: there is no such field (the message names the nearest ones), or it takes no such value.
+        ConfigError: a name that the configuration does not have, or a value of another type than the field's.
     """
     changed = config.copy_and_resolve_references()
     for name, value in overrides.items():
-        *path, field = name.split(".")
-        holder = changed
+        *path, last = name.split(".")
+        section: Any = changed
         for part in path:
-            holder = holder[part] if isinstance(holder, ConfigDict) and part in holder else None
-        if not isinstance(holder, ConfigDict) or field not in holder:
-            raise ConfigError(_unknown(name, config))
-        _set(holder, field, value, name)
+            section = section[part] if isinstance(section, ConfigDict) and part in section else None
+        if not isinstance(section, ConfigDict) or last not in section:
+            raise ConfigError(f"the configuration has no field {name!r}{_nearest(config, name)}")
+        _set(section, last, name, value)
     return changed
 
 
-def _set(holder: ConfigDict, field: str, value: Any, name: str) -> None:
-    value = dict(value) if isinstance(value, Mapping) else value
-    old = holder[field]
+def _set(section: ConfigDict, last: str, name: str, value: Any) -> None:
+    old = section[last]
+    is_number = isinstance(old, (int, float)) and not isinstance(old, bool)
+    if isinstance(value, Mapping):
+        value, fits = ConfigDict(dict(value), convert_dict=True), is_number or isinstance(old, ConfigDict)
+    else:  # ConfigDict itself would take None everywhere, and a bool for a number
+        fits = value is not None and isinstance(value, bool) == isinstance(old, bool)
+    # Only a ramp and a number change places, which are of different types.
+    is_ramp = isinstance(old, ConfigDict) and "from" in old and isinstance(value, (int, float))
+    turns = is_ramp or (is_number and isinstance(value, ConfigDict))
     try:
-        if _is_number(value) and _stands_for_a_number(old):
-            with holder.ignore_type():
-                holder[field] = float(value)
-        elif _stands_for_a_number(value) and _is_number(old):
-            with holder.ignore_type():
-                holder[field] = value
-        else:
-            holder[field] = value
-    except (TypeError, ValueError):
-        now = old.to_dict() if isinstance(old, ConfigDict) else old
-        raise ConfigError(f"config.{name} cannot be {value!r}; it is {now!r} now, and keeps its type")
+        if not fits:
+            raise TypeError
+        with section.ignore_type() if turns else contextlib.nullcontext():
+            section[last] = value
+    except TypeError:
+        kind = "section" if isinstance(old, ConfigDict) else type(old).__name__
+        raise ConfigError(f"the field {name!r} is a {kind} ({_short(old)}); {_short(value)} cannot take its place")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _nearest(config: ConfigDict, name: str) -> str:
+    known = _names(config)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    # The right last part in another section is a mistake that spelling alone does not find.
+    _, _, last = name.rpartition(".")
+    close += [other for other in known if other.rpartition(".")[2] == last and other not in close]
+    return f"; did you mean {', '.join(close[:4])}?" if close else "; --dry_run prints every field"
 
 
-def _stands_for_a_number(value: Any) -> bool:
-    return isinstance(value, (ConfigDict, Mapping)) and ({"from", "to"} <= set(value) or "weight" in value)
+def _names(config: ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for name, value in config.items():
+        names += [prefix + name, *(_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else ())]
+    return names
 
 
-def _unknown(name: str, config: ConfigDict) -> str:
-    known = list(_names(config))
-    # A name as on the command line, config.seed; or right but for what it stands under, r1 for loss.penalties.r1.
-    nearest = difflib.get_close_matches(name.removeprefix("config."), known, n=3)
-    nearest = nearest or [other for other in known if other.endswith("." + name.rsplit(".", maxsplit=1)[-1])][:3]
-    told = f"; the nearest are {', '.join(nearest)}" if nearest else ""
-    return f"the configuration has no field {name!r}{told}"
-
-
-def _names(config: ConfigDict, prefix: str = "") -> Iterator[str]:
-    for name in config:
-        yield prefix + name
-        if isinstance(config[name], ConfigDict):
-            yield from _names(config[name], f"{prefix}{name}.")
+def _short(value: Any) -> str:
+    text = repr(value.to_dict() if isinstance(value, ConfigDict) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

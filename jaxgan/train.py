@@ -1,6 +1,7 @@
 """The loop: one function, read from top to bottom."""
 
 import contextlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,16 @@ from jaxgan.parallel import Parallel
 from jaxgan.run import Run
 from jaxgan.state import TrainState
 from jaxgan.update import repeat
+from jaxgan.writers import ProgressLine
 
 
-def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> TrainState:
+def train(
+    config: ConfigDict,
+    workdir: str,
+    overrides: dict | None = None,
+    report: Callable[[int, dict[str, float]], bool] | None = None,
+    make_progress: Callable[[int], ProgressLine] = ProgressLine,
+) -> TrainState:
     """Trains the experiment `config` in `workdir`, or goes on with it, until `config.duration` is reached.
 
     Killed at any moment and started again, it ends with the same numbers as if it had not been. Every process of a run
@@ -26,9 +34,12 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
         config: see experiments/common.py for every field.
         workdir: the run's folder; see `jaxgan.workdir`.
         overrides: what was changed on the command line, for the record.
+        report: given the step and the numbers of each evaluation; where it says True before the end, the run stops
+            there as by a signal, with a checkpoint to go on from.
+        make_progress: `(total updates) -> ` what shows the rows as they are written.
 
     Returns:
-        The state at the end, or at the step where SIGTERM or SIGINT stopped the run.
+        The state at the end, or at the step where SIGTERM, SIGINT or `report` stopped the run.
 
     Raises:
         JaxganError: whatever the person who started the run can mend.
@@ -69,7 +80,7 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
         many = parallel.compile(repeat(experiment.step, several), shared=1)
         call = compilation.once(many, f"the call of {several} updates")
 
-    run.begin()
+    run.begin(make_progress(run.total))
     with contextlib.closing(run), Interrupt() as interrupt:
         agreement = distributed.Agreement()
         if step == 0:
@@ -83,9 +94,11 @@ def train(config: ConfigDict, workdir: str, overrides: dict | None = None) -> Tr
             run.push(step, metrics, updates)
             stopping = agreement.any(interrupt.signal_name is not None)
             if run.is_due(step, stopping):
-                run.settle(state, step, stopping)
+                values = run.settle(state, step, stopping)
+                if values is not None and report is not None and report(step, values):
+                    stopping = True
             else:
                 run.write()
         run.checkpoints.wait()
-    run.log_end(step, interrupt.signal_name or "a signal to another process")
+    run.log_end(step, interrupt.signal_name or "its caller, or a signal to another process")
     return state

@@ -115,16 +115,16 @@ class Workdir:
         return json.loads(file.read_text()) if file.exists() else []
 
     def _compare(self, old: dict, new: dict) -> None:
-        differences = [
+        found = [
             f"  {name}: {a!r} there, {b!r} here"
             for section in ("config", "data")
-            for name, a, b in _differences(old[section], new[section])
+            for name, a, b in differences(old[section], new[section])
             if section == "data" or not any(name == may or name.startswith(may + ".") for may in MAY_CHANGE)
         ]
-        if differences:
+        if found:
             raise CheckpointError(
                 f"{self.path} belongs to a run with a different configuration:\n"
-                + "\n".join(differences)
+                + "\n".join(found)
                 + "\nNothing was changed. Choose another --workdir, or start with the same configuration to go on."
             )
 
@@ -189,11 +189,11 @@ def write_json(file: pathlib.Path, value) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _differences(old, new, prefix: str = ""):
+def differences(old, new, prefix: str = ""):
     """Dotted names of the leaves in which two plain dicts differ, with both values ("absent" where there is none)."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         if old != new:
             yield prefix[:-1], old, new
         return
     for name in sorted({*old, *new}):
-        yield from _differences(old.get(name, "absent"), new.get(name, "absent"), f"{prefix}{name}.")
+        yield from differences(old.get(name, "absent"), new.get(name, "absent"), f"{prefix}{name}.")

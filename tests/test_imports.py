@@ -32,8 +32,8 @@ LEVELS = {
     "checkpoint": 3,
     "workdir": 3,
     "writers": 3,
+    "overrides": 3,
     "recorder": 3,
-    "overrides": 4,
     "sampling": 3,
     "build": 3,
     "album": 4,
@@ -47,6 +47,8 @@ LEVELS = {
     "run": 6,
     "train": 7,
     "population": 7,
+    "sweeps": 8,
+    "sweep": 9,
 }
 SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {

@@ -68,3 +68,19 @@ def test_a_worker_thread_leaves_the_handlers_alone(received):
     thread.start()
     thread.join()
     assert problems == []
+
+
+def test_one_inside_another_sees_what_the_outer_one_sees(received):
+    """A run inside a sweep: one Ctrl-C stops both, the second one has its ordinary effect."""
+    with Interrupt() as outer:
+        with Interrupt() as inner:
+            signal.raise_signal(signal.SIGINT)
+            assert inner.signal_name == outer.signal_name == "SIGINT" and received == []
+            signal.raise_signal(signal.SIGINT)
+            assert received == [signal.SIGINT]
+        with Interrupt() as another:
+            assert another.signal_name == "SIGINT"
+    with Interrupt() as afterwards:
+        assert afterwards.signal_name is None
+        signal.raise_signal(signal.SIGTERM)
+        assert afterwards.signal_name == "SIGTERM"

@@ -294,3 +294,32 @@ def test_a_checkpoint_is_saved_with_every_evaluation(tmp_path):
     train(tiny("toy2d", duration="6 steps", **settings), tmp_path / "run")
     names = [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()]
     assert sorted(int(name) for name in names if name.isdigit()) == [2, 4, 6]
+
+
+def test_a_report_ends_the_run_as_a_signal_would(tmp_path):
+    """What `report` is told, where it says stop, and that the run then goes on to what it would have been."""
+    settings = {"duration": "40 steps", "eval.every": "10 steps", "checkpoint_every": "1k steps"}
+    whole = train(tiny(**settings), tmp_path / "whole")
+    told, shown = [], []
+
+    class Progress:
+        def show(self, row, seconds_left):
+            shown.append(row["step"])
+
+        def close(self):
+            shown.append("closed")
+
+    def report(step, values):
+        told.append((step, values))
+        return step in (20, 40)
+
+    options = {"report": report, "make_progress": lambda total: shown.append(total) or Progress()}
+    state = train(tiny(**settings), tmp_path / "run", **options)
+    assert int(state.step) == 20 and (tmp_path / "run" / "checkpoints" / "20").is_dir()
+    assert not (tmp_path / "run" / "samples" / "final.png").exists()
+    assert shown[0] == 40 and shown[-1] == "closed" and 20 in shown
+    assert_equal(train(tiny(**settings), tmp_path / "run", **options), whole)
+    assert (tmp_path / "run" / "samples" / "final.png").exists()  # at the end there is nothing left to stop
+    entries = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert told == [(entry["step"], entry["values"]) for entry in entries]
+    assert [step for step, _ in told] == [10, 20, 30, 40]

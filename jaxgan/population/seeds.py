@@ -11,7 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan.errors import ConfigError
-from jaxgan.overrides import apply
+from jaxgan.overrides import apply_overrides
 from jaxgan.population import Outcome, train_population
 
 FILE = "seeds.csv"
@@ -36,7 +36,7 @@ def train_seeds(config: ConfigDict, workdir: str, count: int, overrides: Mapping
         raise ConfigError(f"--seeds={count}: at least one seed is needed")
     seeds = range(config.seed, config.seed + count)
     folder = pathlib.Path(workdir)
-    configs = [apply(config, {"seed": seed}) for seed in seeds]
+    configs = [apply_overrides(config, {"seed": seed}) for seed in seeds]
     given = [{**(overrides or {}), "seed": seed} for seed in seeds]
     outcomes = train_population(configs, [str(folder / f"seed_{seed}") for seed in seeds], given)
     table = rows(seeds, outcomes)

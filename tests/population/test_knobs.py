@@ -7,13 +7,13 @@ import pytest
 
 from experiments import r3gan, toy2d
 from jaxgan.build import assemble
-from jaxgan.overrides import apply
+from jaxgan.overrides import apply_overrides
 from jaxgan.population.knobs import divide, may_be_traced, with_values
 
 
 def groups(*different, experiment=toy2d):
     base = experiment.get_config("tiny")
-    return divide([apply(base, overrides) for overrides in different], [()] * len(different))
+    return divide([apply_overrides(base, overrides) for overrides in different], [()] * len(different))
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_ends_of_ramps_are_traced_and_their_lengths_are_not():
 
 @pytest.mark.parametrize("values", [{"loss.penalties.r1": 3.0, "loss.label_smoothing": 0.25, "ema.rampup": 0.3}])
 def test_an_update_with_traced_numbers_is_the_update_with_those_numbers(values):
-    config = apply(toy2d.get_config("tiny"), values)
+    config = apply_overrides(toy2d.get_config("tiny"), values)
     facts = ((2,), 64, (32, 32))
     arrays = {"real": jax.random.normal(jax.random.key(0), (64, 2))}
-    other = apply(config, dict.fromkeys(values, 0.01))
+    other = apply_overrides(config, dict.fromkeys(values, 0.01))
 
     def update(config):
         experiment = assemble(config, *facts)

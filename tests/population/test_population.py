@@ -12,7 +12,7 @@ import pytest
 from experiments import dcgan, mlp, toy2d
 from jaxgan.errors import CheckpointError, ConfigError
 from jaxgan.evaluate import evaluate, load_trained
-from jaxgan.overrides import apply
+from jaxgan.overrides import apply_overrides
 from jaxgan.population import train_population
 from jaxgan.population.program import Program
 from jaxgan.train import train
@@ -28,8 +28,8 @@ SHORT |= {"eval.features": "raw", "eval.metrics": ("swd",)}
 
 
 def configs(*different, experiment=mlp, **common):
-    base = apply(experiment.get_config("tiny"), {**SHORT, **common})
-    return [apply(base, overrides) for overrides in different]
+    base = apply_overrides(experiment.get_config("tiny"), {**SHORT, **common})
+    return [apply_overrides(base, overrides) for overrides in different]
 
 
 def folders(path, members):
@@ -156,8 +156,8 @@ def plain_gradients():
     """Three members, of which the second one's steps are far too large for an unbounded loss."""
     base = mlp.get_config("tiny")
     base.optimizer.generator = base.optimizer.discriminator = {"name": "sgd", "learning_rate": 1e-3}
-    base = apply(base, {**SHORT, **UNHELD})
-    return [apply(base, dict.fromkeys(RATES, rate)) for rate in (1e-3, 100.0, 2e-3)]
+    base = apply_overrides(base, {**SHORT, **UNHELD})
+    return [apply_overrides(base, dict.fromkeys(RATES, rate)) for rate in (1e-3, 100.0, 2e-3)]
 
 
 def test_a_member_that_diverges_is_frozen_and_poisons_nobody(tmp_path, caplog):

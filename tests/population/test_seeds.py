@@ -8,7 +8,7 @@ import pytest
 
 from experiments import mlp
 from jaxgan.errors import ConfigError
-from jaxgan.overrides import apply
+from jaxgan.overrides import apply_overrides
 from jaxgan.population import Outcome
 from jaxgan.population.seeds import as_text, rows, train_seeds
 
@@ -41,7 +41,7 @@ def test_the_table_as_text_is_in_columns():
 
 def test_seeds_of_an_experiment(tmp_path):
     short = {"duration": "2 steps", "sample_every": "0 steps", "seed": 4}
-    config = apply(mlp.get_config("tiny"), {**short, "eval.features": "raw", "eval.metrics": ("swd",)})
+    config = apply_overrides(mlp.get_config("tiny"), {**short, "eval.features": "raw", "eval.metrics": ("swd",)})
     text = train_seeds(config, str(tmp_path), 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed_4", "seed_5", "seeds.csv"]
     with (tmp_path / "seeds.csv").open(newline="") as file:

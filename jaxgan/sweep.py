@@ -1,0 +1,212 @@
+"""A sweep: trials of one experiment in a study that other processes may share, and what they leave to look at.
+
+<workdir>/trials/NNNN/      each trial is a run like any other
+<workdir>/study.journal     the study, unless a database keeps it
+<workdir>/leaderboard.csv   a line a trial; rewritten after each
+<workdir>/sweep.html        one page to look at; rewritten after each
+"""
+
+import functools
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import optuna
+from ml_collections import ConfigDict
+
+from jaxgan import build
+from jaxgan.errors import CheckpointError, ConfigError, JaxganError
+from jaxgan.interrupt import Interrupt
+from jaxgan.judge import measured_numbers
+from jaxgan.overrides import apply_overrides
+from jaxgan.parallel import Parallel
+from jaxgan.sweeps.objective import Objective, read_objectives
+from jaxgan.sweeps.page import write_page
+from jaxgan.sweeps.results import command_of, folder_of, front_of, rows_of, write_leaderboard
+from jaxgan.sweeps.runner import Runner, one_by_one
+from jaxgan.sweeps.samplers import check_sampler, make_pruner
+from jaxgan.sweeps.space import Space, as_parameters, check_space
+from jaxgan.sweeps.storage import open_storage
+from jaxgan.sweeps.study import Study
+from jaxgan.sweeps.table import Table
+from jaxgan.workdir import plain
+
+TRIALS = 20  # of a search space, where nobody says how many
+_MAY_CHANGE = ("parallel", "steps_per_call", "health", "log_every", "sample_every", "checkpoint_every")
+
+
+def sweep(
+    config: ConfigDict,
+    workdir: str,
+    space: Space,
+    *,
+    experiment: str = "",
+    overrides: dict[str, Any] | None = None,
+    trials: int | None = None,
+    sampler: str = "",
+    pruner: str = "none",
+    objective: str = "",
+    storage: str = "",
+    batch: int = 1,
+    runner: Runner | None = None,
+    heartbeat: float = 30.0,
+) -> str:
+    """Runs the trials of a sweep that nobody has run yet, in turn with other processes that share its storage.
+
+    Killed at any moment and started again, it goes on: a trial that was interrupted goes on from its checkpoint.
+
+    Args:
+        config: what the trials have in common, with config.eval as they are to be judged.
+        workdir: the sweep's folder.
+        space: what is tried, see `jaxgan.sweeps.space.read_space`.
+        experiment: the file with its variant, for the command line that is printed at the end.
+        overrides: what was changed on the command line.
+        trials: how many, in all; may be raised later. None: every point, or 20 of a search space.
+        sampler, pruner: see `jaxgan.sweeps.samplers`; "" is tpe.
+        objective: see `jaxgan.sweeps.objective.read_objectives`; "" is what config.eval.best names.
+        storage: see `jaxgan.sweeps.storage.open_storage`.
+        batch: trials asked for at once, and handed to the runner together.
+        runner: trains them; None: one after another.
+        heartbeat: seconds between a worker's signs of life, five of which have to be missing before others take its
+            trials over.
+
+    Returns:
+        What to print: the best trials as command lines, and where the rest is.
+
+    Raises:
+        ConfigError: a name, a type or a combination is wrong; found before anything runs.
+        JaxganError: whatever else the person who started the sweep can mend. The trial waits for the next start.
+    """
+    # What is asked for. Everything that can be wrong is found before anything is written.
+    optuna.logging.disable_default_handler()  # what it has to say comes with our own messages
+    optuna.logging.enable_propagation()
+    if batch < 1 or (trials is not None and trials < 1):
+        raise ConfigError("--trials and --batch count from 1")
+    check_space(space, config)
+    plan = _check(config, objective)
+    check_sampler(sampler or "tpe", pruner, len(plan.objectives))
+    folder = pathlib.Path(workdir).absolute()
+    if (folder / "config.json").exists():
+        raise CheckpointError(f"{folder} holds a single run; choose another --workdir for the sweep")
+
+    # The study, which other workers may have begun.
+    folder.mkdir(parents=True, exist_ok=True)
+    study = Study(
+        open_storage(storage, folder),
+        name=os.path.normpath(workdir) if storage else "sweep",  # a journal may be moved with its folder
+        objectives=plan.objectives,
+        sampler=sampler or "tpe",
+        seed=config.seed,
+        pruner=make_pruner(pruner, plan.first, plan.total),
+        record=_record(config, space),
+        heartbeat=heartbeat,
+    )
+    if space.points is not None:
+        runs = min(trials or len(space.points), len(space.points))
+        study.fill(runs, as_parameters(space.points, config), space.points)
+    else:
+        study.fill(trials or TRIALS)
+
+    # The trials.
+    def look() -> None:
+        rows = rows_of(study.runs())
+        table.update(rows)
+        write_leaderboard(folder / "leaderboard.csv", rows, plan.objectives)
+        write_page(folder, experiment or config.experiment, rows, plan.objectives, study.optuna, best())
+
+    def best() -> list[str]:
+        rows = front_of(rows_of(study.runs()), plan.objectives)
+        where = f"{workdir}/best"
+        return [command_of(row, experiment, config, overrides or {}, where) for row in rows[:5]]
+
+    with Interrupt() as interrupt, Table(plan.objectives) as table:
+        look()
+        while interrupt.signal_name is None and not study.is_finished():
+            taken = study.take(batch)
+            if not taken:
+                table.update(rows_of(study.runs()), "other workers are at the last ones; waiting in case one dies")
+                _pause(min(heartbeat, 5.0), interrupt)
+                continue
+            _run(study, taken, space, config, folder, overrides or {}, runner, table)
+            look()
+
+    return _last_words(study, folder, best(), interrupt.signal_name)
+
+
+class _Plan(NamedTuple):
+    objectives: tuple[Objective, ...]
+    first: int  # updates between two evaluations
+    total: int  # updates
+
+
+def _check(config: ConfigDict, objective: str) -> _Plan:
+    """Finds what a run would find before its first update, and what trials are to be judged by."""
+    parallel = Parallel(config.parallel)
+    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    dataset = build.load_data(config)
+    real = dataset.arrays["real"]
+    counting = build.make_experiment(config, real.shape[1:], len(real), build.label_counts(dataset)).counting
+    first, total = counting.steps(config.eval.every), counting.steps(config.duration)
+    if not first:
+        raise ConfigError("config.eval.every is 0, so that nothing would be known of a trial; set how often")
+    measured = measured_numbers(config, dataset)
+    return _Plan(read_objectives(objective, config.eval.best or measured[0], measured), first, total)
+
+
+def _record(config: ConfigDict, space: Space) -> dict:
+    """What has to be the same when a sweep goes on, for its trials to compare."""
+    common = {name: value for name, value in plain(config).items() if name not in _MAY_CHANGE}
+    return {"config": common, "points": None if space.points is None else plain(list(space.points))}
+
+
+def _run(study, taken, space, config, folder, typed, runner, table) -> None:
+    """One batch, from the suggestions to how its trials ended."""
+    numbers = [trial.user_attrs["run"] for trial in taken]
+    given_up: set[int] = set()
+
+    def report(member: int, step: int, values: dict[str, float]) -> bool:
+        table.evaluated(numbers[member], values)
+        if member in heart.lost or study.report(taken[member], step, values):
+            given_up.add(member)
+        return member in given_up
+
+    if runner is None:
+        runner = functools.partial(
+            one_by_one, make_progress=lambda member, total: table.progress_of(numbers[member], total)
+        )
+    with study.heart(taken) as heart:
+        try:
+            own = [study.overrides(trial, space.suggest) for trial in taken]
+            table.update(rows_of(study.runs()))
+            configs = [apply_overrides(config, overrides) for overrides in own]
+            workdirs = [str(folder / folder_of(run)) for run in numbers]
+            outcomes = runner(configs, workdirs, [{**typed, **overrides} for overrides in own], report)
+        except (JaxganError, OSError, KeyboardInterrupt):  # the trials are for the next start, or another worker
+            for trial in taken:
+                study.put_back(trial)
+            raise
+    for member, (trial, outcome) in enumerate(zip(taken, outcomes, strict=True)):
+        study.finish(trial, outcome, member in given_up)
+
+
+def _pause(seconds: float, interrupt: Interrupt) -> None:
+    until = time.monotonic() + seconds
+    while interrupt.signal_name is None and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def _last_words(study: Study, folder: pathlib.Path, best: Sequence[str], signal_name: str | None) -> str:
+    rows = rows_of(study.runs())
+    done = sum(row.state not in ("waiting", "running") for row in rows)
+    lines = [f"{done} of {len(rows)} trials are done; {folder / 'sweep.html'} and leaderboard.csv show them."]
+    if signal_name:
+        lines.append(f"Stopped by {signal_name}; the same command goes on.")
+    for number, command in enumerate(best):
+        row = front_of(rows, study.objectives)[number]
+        numbers = ", ".join(
+            f"{objective.name} {value:.4g}" for objective, value in zip(study.objectives, row.numbers, strict=True)
+        )
+        lines.append(f"\nrun {row.run:04}, {numbers}:\n{command}")
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""Trains a batch of trials. What a population does with one program, this does one after another."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from ml_collections import ConfigDict
+
+from jaxgan.errors import ConfigError, DivergedError
+from jaxgan.interrupt import Interrupt
+from jaxgan.train import train
+from jaxgan.workdir import Workdir
+from jaxgan.writers import ProgressLine
+
+
+class Outcome(NamedTuple):
+    """How one trial ended."""
+
+    values: dict[str, float]  # of its last evaluation, by the names that are logged; of a complete trial at its end
+    status: str  # "complete", "diverged", "refused" (its configuration does not fit together) or "stopped"
+    reason: str = ""
+
+
+Report = Callable[[int, int, dict[str, float]], bool]  # (member, step, values) -> whether it shall stop
+
+
+class Runner(Protocol):
+    """Trains one configuration in each work folder, or goes on with it; gives their outcomes in that order.
+
+    After a signal (`jaxgan.interrupt`) the trials that are not complete are "stopped", each with a checkpoint.
+    """
+
+    def __call__(
+        self, configs: Sequence[ConfigDict], workdirs: Sequence[str], overrides: Sequence[dict], report: Report
+    ) -> list[Outcome]: ...
+
+
+def one_by_one(
+    configs: Sequence[ConfigDict],
+    workdirs: Sequence[str],
+    overrides: Sequence[dict],
+    report: Report,
+    make_progress: Callable[[int, int], ProgressLine] = lambda member, total: ProgressLine(total),
+) -> list[Outcome]:
+    """The runner that trains each trial as if it had been launched alone; after a signal it begins no other.
+
+    Args:
+        make_progress: `(member, total updates) -> ` what shows a trial's rows.
+    """
+    outcomes = []
+    with Interrupt() as interrupt:
+        for member, (config, workdir, own) in enumerate(zip(configs, workdirs, overrides, strict=True)):
+            if interrupt.signal_name:
+                outcomes.append(Outcome({}, "stopped"))
+                continue
+            outcomes.append(_train(member, config, workdir, own, report, make_progress, interrupt))
+    return outcomes
+
+
+def _train(member, config, workdir, overrides, report, make_progress, interrupt) -> Outcome:
+    is_asked, total = False, math.inf
+
+    def report_own(step, values):
+        nonlocal is_asked
+        is_asked = report(member, step, values)
+        return is_asked
+
+    def make_own_progress(updates):
+        nonlocal total
+        total = updates
+        return make_progress(member, updates)
+
+    try:
+        state = train(config, workdir, overrides, report_own, make_own_progress)
+    except DivergedError as error:
+        return Outcome(last_values(workdir), "diverged", str(error))
+    except ConfigError as error:
+        return Outcome({}, "refused", str(error))
+    # Of a run that was already at its end no progress is made, and no report.
+    is_stopped = (is_asked or interrupt.signal_name is not None) and int(state.step) < total
+    return Outcome(last_values(workdir), "stopped" if is_stopped else "complete")
+
+
+def last_values(workdir: str) -> dict[str, float]:
+    """The numbers of the last evaluation while a run trained; {} where there was none."""
+    entries = [entry for entry in Workdir(workdir).read_evaluations() if entry.get("while_training")]
+    return max(entries, key=lambda entry: entry["step"])["values"] if entries else {}
