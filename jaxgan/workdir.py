@@ -9,6 +9,7 @@
 """
 
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -154,6 +155,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _git_commit() -> str | None:
     root = pathlib.Path(__file__).parent.parent
     if not (root / ".git").exists():  # installed, perhaps inside somebody else's repository

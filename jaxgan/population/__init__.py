@@ -36,6 +36,7 @@ from jaxgan.judge import evaluator_of
 from jaxgan.population.group import train_group
 from jaxgan.population.knobs import Group, divide
 from jaxgan.population.member import Member, Outcome, Report
+from jaxgan.population.program import mapping_of
 from jaxgan.run import Run
 from jaxgan.sampling import Generator
 from jaxgan.workdir import plain
@@ -73,6 +74,9 @@ def train_population(
         raise ConfigError("a population has at least one member")
     if not len(configs) == len(workdirs) == len(overrides) == len(set(map(str, workdirs))):
         raise ConfigError("every member of a population needs a configuration and a work folder of its own")
+    devices = list(devices or jax.local_devices())
+    for config in configs:
+        mapping_of(config, devices[0].platform)
     datasets = _datasets(configs)
     # A conditional game is told how frequent the classes are, which may be other numbers for another seed.
     told = [build.label_counts(data) if c.game.conditional else () for c, data in zip(configs, datasets, strict=True)]
@@ -81,7 +85,6 @@ def train_population(
     members = {member.place: member for of_group, *_ in prepared for member in of_group}
     for place, given in enumerate(overrides):
         members[place].run.claim(dict(given))
-    devices = list(devices or jax.local_devices())
     logging.info("a population of %d members in %d group(s)", len(members), len(groups))
     with Interrupt() as interrupt:
         for group, of_group in zip(groups, prepared, strict=True):

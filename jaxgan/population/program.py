@@ -6,6 +6,7 @@ vectorised (`jax.vmap`), which is what fills the chip. Over several devices the 
 "trial"; nothing is sent between members.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from jaxgan.update import repeat
 PyTree = Any
 AXIS = "trial"
 MAPPINGS = ("auto", "map", "vmap")
+_ALL = PartitionSpec()
 
 
 class Program:
@@ -39,7 +41,7 @@ class Program:
         devices: over which the members are divided; no more than K of them are used.
 
     Raises:
-        ConfigError: an unknown mapping.
+        ConfigError: see `mapping_of`.
     """
 
     def __init__(
@@ -50,19 +52,18 @@ class Program:
         count: int,
         devices: Sequence[jax.Device],
     ):
-        mapping = config.get("population", "auto")
-        if mapping not in MAPPINGS:
-            raise ConfigError(f"unknown config.population {mapping!r}; known: {', '.join(MAPPINGS)}")
         self.devices = list(devices)[:count]
-        if mapping == "auto":
-            mapping = "map" if self.devices[0].platform == "cpu" else "vmap"
-        self.mapping = mapping
-        self._config, self._facts = config, facts
+        self.mapping = mapping_of(config, self.devices[0].platform)
+        self._config, self._facts, self._columns = config, facts, dict(values)
         self.slots = -(-count // len(self.devices)) * len(self.devices)
         self._mesh = Mesh(self.devices, (AXIS,))
         self._split, self._everywhere = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(AXIS), _ALL))
-        self.values = self.split(values)
         self._member = jax.jit(lambda states, i: jax.tree.map(lambda x: x[i], states), out_shardings=self._everywhere)
+
+    @functools.cached_property
+    def values(self) -> PyTree:
+        """The numbers in which the members differ, on the devices."""
+        return self.split(self._columns)
 
     def describe(self) -> str:
         """The layout in words."""
@@ -139,8 +140,33 @@ class Program:
         # Named, because on one device the result would be called replicated, and the next call compiled again.
         return jax.jit(over_devices, donate_argnums=0, out_shardings=self._split)
 
+    def abstract(self, arrays: dict[str, jax.ShapeDtypeStruct]) -> tuple:
+        """The shapes of what a compiled call takes, with a common data set: `compile(1, True).lower(*abstract(...))`.
+
+        Needs no devices but their description, so that a program can be compiled for a pod that is elsewhere.
+        """
+
+        def every_slot(shape, dtype):
+            return jax.ShapeDtypeStruct((self.slots, *shape), dtype, sharding=self._split)
+
+        def shared(x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere)
+
+        experiment = build.assemble(self._config, *self._facts)
+        states = jax.tree.map(lambda x: every_slot(x.shape, x.dtype), jax.eval_shape(experiment.new_state))
+        values = {name: every_slot((), column.dtype) for name, column in self._columns.items()}
+        index = jax.ShapeDtypeStruct((experiment.counting.images_per_step,), jnp.int32)
+        return states, every_slot((), jnp.bool_), values, shared(index), jax.tree.map(shared, arrays)
+
     def _experiment(self, values: PyTree) -> build.Experiment:
         return build.assemble(with_values(self._config, values), *self._facts)
 
 
-_ALL = PartitionSpec()
+def mapping_of(config: ConfigDict, platform: str) -> str:
+    """How members share a device of this platform, "map" or "vmap"; ConfigError for an unknown `config.population`."""
+    mapping = config.get("population", "auto")  # runs of older versions have no such field
+    if mapping not in MAPPINGS:
+        raise ConfigError(f"unknown config.population {mapping!r}; known: {', '.join(MAPPINGS)}")
+    if mapping != "auto":
+        return mapping
+    return "map" if platform == "cpu" else "vmap"

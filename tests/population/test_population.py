@@ -77,20 +77,19 @@ DIFFERENT = [
 
 
 def test_members_are_the_runs_that_they_would_have_been_alone_and_compile_once(tmp_path, compiled):
-    """Points in the plane: their data depend on the seed too."""
+    """Points in the plane, whose data depend on the seed too: three members on two devices, so a slot is filled up."""
     members = configs(*DIFFERENT, experiment=toy2d)
     population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
-    outcomes = train_population(members, population, DIFFERENT, devices=jax.devices()[:1])
+    outcomes = train_population(members, population, DIFFERENT, devices=jax.devices()[:2])
     assert compilations(compiled) == 1
-    for config, workdir in zip(members, alone, strict=True):
-        train(config, workdir)
-    assert_same_runs(population, alone)
-    for workdir, outcome in zip(population, outcomes, strict=True):
+    for place in (1, 2):
+        train(members[place], alone[place])
+    assert_same_runs(population[1:], alone[1:])
+    for place, (workdir, outcome) in enumerate(zip(population, outcomes, strict=True)):
         assert (outcome.status, outcome.step) == ("complete", 4)
         last = rows(workdir)[-1]
         assert outcome.values and all(last[name] == value for name, value in outcome.values.items())
-        record = json.loads((workdir / "config.json").read_text())
-        assert record["overrides"] == DIFFERENT[population.index(workdir)]
+        assert json.loads((workdir / "config.json").read_text())["overrides"] == DIFFERENT[place]
     # The members are different runs: nobody's numbers are a neighbour's.
     assert len({outcome.values["swd16_train_raw"] for outcome in outcomes}) == len(members)
 
@@ -125,14 +124,14 @@ def test_ramps_may_start_and_end_elsewhere(tmp_path, compiled):
     assert_same_runs(population, alone)
 
 
-def test_vectorised_and_over_devices_it_is_the_same_population(tmp_path):
-    """Three members on two devices: a slot is filled up."""
-    one, two, vectorised = (folders(tmp_path / name, DIFFERENT) for name in ("one", "two", "vmap"))
-    short = {"duration": "2 steps"}
-    train_population(configs(*DIFFERENT, **short), one, devices=jax.devices()[:1])
-    train_population(configs(*DIFFERENT, **short), two, devices=jax.devices()[:2])
-    train_population(configs(*DIFFERENT, **short, population="vmap"), vectorised, devices=jax.devices()[:1])
-    for a, b, c in zip(one, two, vectorised, strict=True):
+@pytest.mark.slow
+def test_vectorised_and_over_four_devices_it_is_the_same_population(tmp_path):
+    one, four, vectorised = (folders(tmp_path / name, [*DIFFERENT, BASE, BASE]) for name in ("one", "four", "vmap"))
+    different = [*DIFFERENT, {**BASE, "seed": 7}, {**BASE, "seed": 8}]
+    train_population(configs(*different), one, devices=jax.devices()[:1])
+    train_population(configs(*different), four, devices=jax.devices()[:4])
+    train_population(configs(*different, population="vmap"), vectorised, devices=jax.devices()[:2])
+    for a, b, c in zip(one, four, vectorised, strict=True):
         assert_close(state_of(a), state_of(b), rtol=1e-5, atol=1e-6)
         assert_close(state_of(a), state_of(c))
         assert_same_rows(a, b)
@@ -160,48 +159,44 @@ def plain_gradients():
     return [apply_overrides(base, dict.fromkeys(RATES, rate)) for rate in (1e-3, 100.0, 2e-3)]
 
 
-def test_a_member_that_diverges_is_frozen_and_poisons_nobody(tmp_path, caplog):
-    members = plain_gradients()
-    population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
-    outcomes = train_population(members, population, devices=jax.devices()[:1])
-    assert [outcome.status for outcome in outcomes] == ["complete", "diverged", "complete"]
-    assert str(population[1]) in caplog.text and "gave" in caplog.text
-    written = rows(population[1])
-    assert all(np.isfinite(value) for row in written for value in row.values())
-    assert outcomes[1].step < 40 and (not written or written[-1]["step"] < 40)
-    train(members[2], alone[2])
-    assert_close(state_of(population[2]), state_of(alone[2]))
-    # Started again, everybody stays where they are.
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    again = train_population(members, population, devices=jax.devices()[:1])
-    assert [(o.status, o.step, o.values) for o in again] == [(o.status, o.step, o.values) for o in outcomes]
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-def test_report_sees_every_evaluation_and_stops_a_member(tmp_path):
+def test_who_diverges_or_is_stopped_is_frozen_and_the_others_do_not_notice(tmp_path, caplog):
     seen = []
 
     def report(member, step, values):
         seen.append((member, step, values["swd16_train_raw"]))
-        return member == 1 and step == 4
+        return member == 0
 
-    members = configs({}, {"seed": 1}, {"seed": 2}, duration="8 steps")
-    workdirs = folders(tmp_path / "population", members)
-    outcomes = train_population(members, workdirs, report=report, devices=jax.devices()[:1])
-    assert [(member, step) for member, step, _ in seen] == [
-        *((member, step) for step in (2, 4) for member in (0, 1, 2)),
-        *((member, step) for step in (6, 8) for member in (0, 2)),
-    ]
-    assert [(o.status, o.step) for o in outcomes] == [("complete", 8), ("stopped", 4), ("complete", 8)]
-    assert [outcome.values["swd16_train_raw"] for outcome in outcomes] == [
-        next(value for member, _, value in reversed(seen) if member == place) for place in range(3)
-    ]
-    best = min(value for member, _, value in seen if member == 0)
-    assert outcomes[0].best["value"] == best and outcomes[0].best["name"] == "swd16_train_raw"
-    # Its folder is a run's, which can be measured, and which a single run goes on with.
+    members = plain_gradients()
+    population = folders(tmp_path / "population", members)
+    outcomes = train_population(members, population, report=report, devices=jax.devices()[:1])
+    assert [outcome.status for outcome in outcomes] == ["stopped", "diverged", "complete"]
+    assert [(member, step) for member, step, _ in seen] == [(0, 20), (2, 20), (2, 40)]
+    assert outcomes[0].step == 20 and outcomes[0].values["swd16_train_raw"] == seen[0][2]
+    assert outcomes[2].values["swd16_train_raw"] == seen[2][2]
+    assert outcomes[2].best["value"] == min(seen[1][2], seen[2][2]) and outcomes[2].best["name"] == "swd16_train_raw"
+    # The one that diverged has kept what was good, and says what was not.
+    assert str(population[1]) in caplog.text and " gave " in caplog.text
+    assert outcomes[1].step < 20 and outcomes[1].values == {}
+    assert all(np.isfinite(value) for row in rows(population[1]) for value in row.values())
+    train(members[2], tmp_path / "alone")
+    assert_close(state_of(population[2]), state_of(tmp_path / "alone"))
+    # Started again, everybody stays where they are.
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    again = train_population(members, population, devices=jax.devices()[:1])
+    assert [(o.status, o.step, o.values) for o in again] == [(o.status, o.step, o.values) for o in outcomes]
+    assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.slow
+def test_a_member_s_folder_is_a_run_s(tmp_path):
+    members = configs({}, {"seed": 1}, duration="8 steps")
+    workdirs = folders(tmp_path, members)
+    stopped = train_population(members, workdirs, report=lambda member, step, _: member == 1 and step == 4)
+    assert [outcome.status for outcome in stopped] == ["complete", "stopped"]
     assert "swd16_train_raw" in evaluate(str(workdirs[1]), num_samples=16, metrics=("swd",))
-    assert int(train(members[1], workdirs[1]).step) == 8
-    assert train_population(members, workdirs, devices=jax.devices()[:1])[1].status == "complete"
+    assert int(train(members[1], workdirs[1]).step) == 8  # a single run goes on where the member was stopped
+    assert [outcome.status for outcome in train_population(members, workdirs)] == ["complete", "complete"]
 
 
 @pytest.mark.slow
@@ -241,6 +236,10 @@ def test_members_need_folders_of_their_own(tmp_path):
         train_population(configs({}, {"seed": 1}), [tmp_path / "a", tmp_path / "a"])
     with pytest.raises(ConfigError, match="at least one"):
         train_population([], [])
+
+
+@pytest.mark.slow
+def test_another_run_s_folder_is_refused(tmp_path):
     train(configs({})[0], tmp_path / "a")
     with pytest.raises(CheckpointError, match="seed: 0 there, 1 here"):
         train_population(configs({"seed": 1}), [tmp_path / "a"])

@@ -39,6 +39,7 @@ def test_the_table_as_text_is_in_columns():
     assert lines[2].index("3.25") == lines[0].index("seed 1")
 
 
+@pytest.mark.slow
 def test_seeds_of_an_experiment(tmp_path):
     short = {"duration": "2 steps", "sample_every": "0 steps", "seed": 4}
     config = apply_overrides(mlp.get_config("tiny"), {**short, "eval.features": "raw", "eval.metrics": ("swd",)})

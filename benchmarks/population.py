@@ -1,0 +1,111 @@
+"""A sweep as one population against the same runs one after another, each a process of its own through launch.py.
+
+    python benchmarks/population.py --steps=2000
+
+Sixteen members, seeds x learning rates of toy2d:grid (`experiments/toy2d.py:sweep`), which share start-up and
+compilation. Both sides run with the same flags, without a compilation cache that outlives the process. Of the single
+runs the first `--runs` are timed; the sum of all sixteen is taken from their mean where those are fewer, and
+the line says so. The states that both sides end with are compared. Seconds of processor time stand beside those of the
+clock, because they say more on a machine that others use too.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common import machine  # noqa: E402
+from experiments import toy2d  # noqa: E402
+
+_STEPS = flags.DEFINE_integer("steps", 2000, "Updates of each run.")
+_RUNS = flags.DEFINE_integer("runs", 16, "How many of the single runs are timed.")
+_POPULATION = flags.DEFINE_string("population_into", None, "Trains the population there; what the benchmark starts.")
+
+
+def settings(steps: int) -> dict:
+    """Pictures at both ends, and one evaluation and checkpoint at the end."""
+    every = dict.fromkeys(("sample_every", "checkpoint_every", "eval.every"), f"{steps} steps")
+    return {"duration": f"{steps} steps", **every}
+
+
+def train_population(folder: str, steps: int) -> None:
+    """The population's process."""
+    from jaxgan import population
+    from jaxgan.overrides import apply
+
+    points = [{**settings(steps), **point} for point in toy2d.sweep()]
+    configs = [apply(toy2d.get_config("grid"), point) for point in points]
+    population.train_population(configs, [f"{folder}/{i}" for i in range(len(configs))], points)
+
+
+class Cost(NamedTuple):
+    """Of a process."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def timed(command: list[str]) -> Cost:
+    """What a process takes; its own words go nowhere."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    begun, used = time.perf_counter(), cpu_of_children()
+    subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, capture_output=True)
+    return Cost(time.perf_counter() - begun, cpu_of_children() - used)
+
+
+def cpu_of_children() -> float:
+    """Processor seconds of all processes that this one has waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def single(point: dict, workdir: str, steps: int) -> Cost:
+    """One run through launch.py."""
+    given = [f"--config.{name}={value}" for name, value in {**settings(steps), **point}.items()]
+    return timed(["launch.py", "--config=experiments/toy2d.py:grid", f"--workdir={workdir}", *given])
+
+
+def farthest(a: str, b: str) -> float:
+    """The largest difference between two runs' last parameters, over their largest size."""
+    from jaxgan.evaluate import load_trained
+
+    states = [load_trained(workdir).state for workdir in (a, b)]
+    pairs = zip(*(jax.tree.leaves((state.params_g, state.params_d, state.ema_g)) for state in states), strict=True)
+    return max(float(np.abs(np.asarray(x) - np.asarray(y)).max() / np.abs(np.asarray(y)).max()) for x, y in pairs)
+
+
+def main(_) -> None:
+    steps = _STEPS.value
+    if _POPULATION.value:
+        train_population(_POPULATION.value, steps)
+        return
+    points = toy2d.sweep()
+    with tempfile.TemporaryDirectory() as folder:
+        together = timed([__file__, f"--steps={steps}", f"--population_into={folder}/population"])
+        alone = [single(point, f"{folder}/{i}", steps) for i, point in enumerate(points[: _RUNS.value])]
+        apart = max(farthest(f"{folder}/population/{i}", f"{folder}/{i}") for i in range(len(alone)))
+    everybody = Cost(*(statistics.fmean(costs) * len(points) for costs in zip(*alone, strict=True)))
+    result = {"members": len(points), "steps": steps, "timed_single_runs": len(alone)}
+    result["extrapolated"] = len(alone) < len(points)
+    for name, ours, theirs in zip(Cost._fields, together, everybody, strict=True):
+        result |= {f"population_{name}": round(ours, 1), f"single_{name}": round(theirs, 1)}
+        result[f"ratio_of_{name}"] = round(theirs / ours, 2)
+    print(machine())
+    print(json.dumps({**result, "largest_relative_difference": float(f"{apart:.2g}")}))
+
+
+if __name__ == "__main__":
+    app.run(main)
