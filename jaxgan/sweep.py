@@ -25,7 +25,7 @@ from jaxgan.parallel import Parallel
 from jaxgan.sweeps.objective import Objective, read_objectives
 from jaxgan.sweeps.page import write_page
 from jaxgan.sweeps.results import command_of, folder_of, front_of, rows_of, write_leaderboard
-from jaxgan.sweeps.runner import Runner, one_by_one
+from jaxgan.sweeps.runner import Runner, one_by_one, together
 from jaxgan.sweeps.samplers import check_sampler, make_pruner
 from jaxgan.sweeps.space import Space, as_parameters, check_space
 from jaxgan.sweeps.storage import open_storage
@@ -68,7 +68,7 @@ def sweep(
         objective: see `jaxgan.sweeps.objective.read_objectives`; "" is what config.eval.best names.
         storage: see `jaxgan.sweeps.storage.open_storage`.
         batch: trials asked for at once, and handed to the runner together.
-        runner: trains them; None: one after another.
+        runner: trains them; None: a batch as a population, a single trial by itself.
         heartbeat: seconds between a worker's signs of life, five of which have to be missing before others take its
             trials over.
 
@@ -172,7 +172,9 @@ def _run(study, taken, space, config, folder, typed, runner, table) -> None:
             given_up.add(member)
         return member in given_up
 
-    if runner is None:
+    if runner is None and len(taken) > 1:
+        runner = together
+    elif runner is None:
         runner = functools.partial(
             one_by_one, make_progress=lambda member, total: table.progress_of(numbers[member], total)
         )

@@ -1,4 +1,4 @@
-"""Trains a batch of trials. What a population does with one program, this does one after another."""
+"""Trains a batch of trials: one after another, or as a population in one program."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from jaxgan.errors import ConfigError, DivergedError
 from jaxgan.interrupt import Interrupt
+from jaxgan.population import train_population
 from jaxgan.train import train
 from jaxgan.workdir import Workdir
 from jaxgan.writers import ProgressLine
@@ -54,6 +55,18 @@ def one_by_one(
                 outcomes.append(Outcome({}, "stopped"))
                 continue
             outcomes.append(_train(member, config, workdir, own, report, make_progress, interrupt))
+    return outcomes
+
+
+def together(
+    configs: Sequence[ConfigDict], workdirs: Sequence[str], overrides: Sequence[dict], report: Report
+) -> list[Outcome]:
+    """The runner that trains all trials as a population; see `jaxgan.population` for which of them share a program."""
+    outcomes = []
+    for member in train_population(configs, workdirs, overrides, report):
+        reason = "a number of it was not finite" if member.status == "diverged" else ""
+        status = "stopped" if member.status == "interrupted" else member.status
+        outcomes.append(Outcome(member.values, status, reason))
     return outcomes
 
 
