@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from experiments import common, toy2d
-from jaxgan.overrides import apply
+from jaxgan.overrides import apply_overrides
 from jaxgan.population.knobs import divide
 
 FILES = sorted((pathlib.Path(__file__).parent.parent / "experiments").glob("*.py"))
@@ -35,11 +35,11 @@ def test_product_is_every_point_of_one_space_with_every_one_of_another():
 def test_every_sweep_fits_its_configuration(experiment):
     module = importlib.import_module(f"experiments.{experiment}")
     points = module.sweep()
-    configs = [apply(module.get_config(), point) for point in points]
+    configs = [apply_overrides(module.get_config(), point) for point in points]
     assert len({str(config) for config in configs}) == len(points) > 1
 
 
 def test_the_sweep_of_points_is_one_group():
     points = toy2d.sweep()
     assert len(points) == 16 and {"toy2d", "dcgan", "r3gan"} <= set(SWEEPS)
-    assert len(divide([apply(toy2d.get_config("grid"), point) for point in points], [()] * 16)) == 1
+    assert len(divide([apply_overrides(toy2d.get_config("grid"), point) for point in points], [()] * 16)) == 1

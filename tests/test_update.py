@@ -98,7 +98,11 @@ def plain_shards(state):
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-@pytest.mark.parametrize("config", [settings(share_fake=True), settings(d_steps=2)], ids=["shared", "two_d_steps"])
+@pytest.mark.parametrize(
+    "config",
+    [settings(share_fake=True), pytest.param(settings(d_steps=2), marks=pytest.mark.slow)],
+    ids=["shared", "two_d_steps"],
+)
 def test_the_gradients_are_all_that_is_large_on_the_wire(mode, config):
     game, optimizers = normalised_game(hidden=(128, 128)), sgd()
     parallel = Parallel(mode, jax.devices()[:4])

@@ -15,8 +15,9 @@ A member's folder is that of a single run: `--mode=eval` and `--mode=sample` tak
 with it. Beside it lies outcome.json. A member whose numbers are no longer finite, or that the caller stops, is frozen:
 it costs nothing more on a CPU, and the others do not notice.
 
-Killed and started again, each member goes on from its newest checkpoint. Members that a kill has left at different
-steps become groups of their own, so that none of them loses or repeats an update; frozen members stay frozen.
+Killed and started again, each member goes on from its newest checkpoint, and ends with the same numbers as if nothing
+had happened. Those whom a kill has left at different steps are trained one step's after the other's, in the same
+program, where the others sleep: nobody loses or repeats an update. Frozen members stay frozen.
 """
 
 import json

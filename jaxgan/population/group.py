@@ -47,22 +47,24 @@ class Together:
     """Members of one group that stand at the same step.
 
     Args:
-        members: of the group.
-        states: of their newest checkpoints; None at step 0.
+        members: all of the group.
+        places: which of them stand at this step; the others sleep in their slots, so that the program stays the same.
+        states: to begin with, one for each member of the group, whatever it is for a sleeper; None at step 0.
         experiment: of any of them.
-        program: of these members.
+        program: of the group.
         report: see `jaxgan.population.train_population`.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
+        places: Sequence[int],
         states: Sequence[TrainState] | None,
         experiment: Experiment,
         program: Program,
         report: Report,
     ):
-        self._members, self._program, self._report = members, program, report
+        self._members, self._places, self._program, self._report = members, places, program, report
         self._states = program.new_states() if states is None else program.stack(states)
         self._several = experiment.counting.steps_per_call
         self._index = program.share(jnp.arange(experiment.counting.images_per_step, dtype=jnp.int32))
@@ -72,12 +74,12 @@ class Together:
 
     def train(self, interrupt: Interrupt) -> None:
         """The loop; see `jaxgan.train.train`, which it follows line by line."""
-        first = self._members[0].run
+        first = self._members[self._places[0]].run
         step, several = first.began_at, self._several
         single_call = self._program.compile(1, self._is_shared)
         call = self._program.compile(several, self._is_shared) if several > 1 else single_call
         with contextlib.ExitStack() as stack:
-            for place, member in enumerate(self._members):
+            for place, member in self._awake:
                 member.run.begin(self._progress)
                 stack.callback(member.run.close)
                 if step == 0:
@@ -85,7 +87,8 @@ class Together:
             stopping, in_flight = False, None
             while self._awake and not stopping:
                 updates = several if step % several == 0 else 1
-                awake = self._program.awake([not member.is_over for member in self._members])
+                awake = [place for place, _ in self._awake]
+                awake = self._program.awake([place in awake for place in range(len(self._members))])
                 given = (self._states, awake, self._program.values, self._index, self._arrays)
                 self._states, metrics = (call if updates == several else single_call)(*given)
                 step += updates
@@ -101,12 +104,12 @@ class Together:
                     for _, member in self._awake:
                         member.run.write()
                 self._progress.tell()
-            for member in self._members:
-                member.run.checkpoints.wait()
+            for place in self._places:
+                self._members[place].run.checkpoints.wait()
 
     @property
     def _awake(self) -> list[tuple[int, Member]]:
-        return [(place, member) for place, member in enumerate(self._members) if not member.is_over]
+        return [(place, self._members[place]) for place in self._places if not self._members[place].is_over]
 
     def _take(self, step: int, metrics: Metrics, updates: int) -> None:
         """Hands each member the metrics of a call, which ends when it does."""
@@ -162,9 +165,10 @@ def train_group(
             member.run.checkpoints.close()
         else:
             at_step.setdefault(member.run.began_at, []).append(place)
+    program = Program(members[0].run.config, facts, values, len(members), devices)
     for step, places in sorted(at_step.items()):
-        own = {name: column[places] for name, column in values.items()}
-        program = Program(members[places[0]].run.config, facts, own, len(places), devices)
+        if interrupt.signal_name is not None:
+            break
         logging.info("%d members (%s), from update %d", len(places), program.describe(), step)
-        given = None if step == 0 else [states[place] for place in places]
-        Together([members[place] for place in places], given, experiment, program, report).train(interrupt)
+        given = [states[place if place in places else places[0]] for place in range(len(members))] if step else None
+        Together(members, places, given, experiment, program, report).train(interrupt)

@@ -55,6 +55,7 @@ class Program:
         self.devices = list(devices)[:count]
         self.mapping = mapping_of(config, self.devices[0].platform)
         self._config, self._facts, self._columns = config, facts, dict(values)
+        self._compiled: dict[tuple[int, bool], Callable] = {}
         self.slots = -(-count // len(self.devices)) * len(self.devices)
         self._mesh = Mesh(self.devices, (AXIS,))
         self._split, self._everywhere = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(AXIS), _ALL))
@@ -120,6 +121,8 @@ class Program:
             step = self._experiment(values).step
             return (repeat(step, updates) if updates > 1 else step)(state, index, arrays)
 
+        if (updates, are_arrays_shared) in self._compiled:
+            return self._compiled[updates, are_arrays_shared]
         advance = jax.jit(advance)  # traced once, though both its shapes and its numbers are asked for
 
         def one(state, awake, values, index, arrays):
@@ -138,7 +141,8 @@ class Program:
         specs = (split, split, split, _ALL, _ALL if are_arrays_shared else split)
         over_devices = jax.shard_map(on_device, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False)
         # Named, because on one device the result would be called replicated, and the next call compiled again.
-        return jax.jit(over_devices, donate_argnums=0, out_shardings=self._split)
+        compiled = jax.jit(over_devices, donate_argnums=0, out_shardings=self._split)
+        return self._compiled.setdefault((updates, are_arrays_shared), compiled)
 
     def abstract(self, arrays: dict[str, jax.ShapeDtypeStruct]) -> tuple:
         """The shapes of what a compiled call takes, with a common data set: `compile(1, True).lower(*abstract(...))`.

@@ -54,6 +54,7 @@ def test_each_parameter_is_reduced_once_a_step(report):
     assert report["collectives"]["all-reduce"]["bytes"] < 4 * g["expected"] + 20_000  # statistics and metrics
 
 
+@pytest.mark.slow  # 20 s of compilation
 def test_the_discriminator_reduces_its_gradients_at_each_of_its_steps():
     config = sngan.get_config("tiny")
     config.steps_per_call = 3

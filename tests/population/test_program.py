@@ -9,14 +9,14 @@ import pytest
 
 from experiments import toy2d
 from jaxgan.errors import ConfigError
-from jaxgan.overrides import apply
+from jaxgan.overrides import apply_overrides
 from jaxgan.population.program import Program
 
 FACTS = ((2,), 64, (32, 32))
 
 
 def program(count, devices=4, **overrides):
-    config = apply(toy2d.get_config("tiny"), overrides)
+    config = apply_overrides(toy2d.get_config("tiny"), overrides)
     return Program(config, FACTS, {"seed": np.arange(count, dtype=np.int32)}, count, jax.devices()[:devices])
 
 
