@@ -56,6 +56,7 @@ def test_a_second_compilation_of_the_same_call_is_told(caplog):
     assert "the update was compiled again at its call number 4" in caplog.text
 
 
+@pytest.mark.slow  # two starts with an empty cache
 def test_the_same_command_again_compiles_nothing(tmp_path):
     folder = tmp_path / "compiled"
     environment = {"JAX_COMPILATION_CACHE_DIR": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}

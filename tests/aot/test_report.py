@@ -64,6 +64,7 @@ def test_the_discriminator_reduces_its_gradients_at_each_of_its_steps():
     assert report["updates_per_call"] == 3 and report["unknown_loops"] == 0
 
 
+@pytest.mark.slow  # one more compilation
 def test_the_work_of_an_update_does_not_depend_on_the_updates_of_a_call(report):
     config = dcgan.get_config("tiny")
     config.steps_per_call = 4

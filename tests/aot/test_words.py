@@ -52,6 +52,7 @@ def test_speed_in_words():
     assert "1,234 images/s" in alone and "weak scaling" not in alone and "estimate" not in alone
 
 
+@pytest.mark.slow  # a start of launch.py that compiles
 def test_the_command_prints_json():
     result = launch("--mode=compile", "--config=experiments/dcgan.py:tiny", "--json", devices="2")
     report = json.loads(result.stdout)
