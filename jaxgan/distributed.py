@@ -65,6 +65,8 @@ def initialize(
         how = {}
     else:
         return
+    # Its handler would swallow a SIGTERM that comes outside the loop; in there `Agreement` is told of it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             **how,
