@@ -183,7 +183,7 @@ def test_a_signal_to_one_process_saves_and_stops_both(number, tmp_path):
     processes[1].send_signal(number)
     (status, _, logged), (other, _, warned) = finish(processes)
     assert (status, other) == (0, 0)
-    assert "stopped by a signal to another process" in logged and f"{number.name}: saving" in warned
+    assert "a signal to another process; the same command goes on" in logged and f"{number.name}: saving" in warned
     step = newest(workdir)
     assert step >= rows(workdir)[-1]["step"]
     assert int(here(TOY, workdir, **{**ENDLESS, "duration": f"{step + 2} steps"}).step) == step + 2
