@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from jaxgan.errors import ConfigError, DistributedError, JaxganError
 
 PyTree = Any
 HEARTBEAT = 30  # seconds without a sign of life after which a process is lost, and all others end
+_LAST_WORDS = 2  # seconds
 _SHUTDOWN = 30  # seconds for the last goodbye of a run that is over everywhere
 _START = 600  # seconds for all processes to start
 _LIMIT = 2 * 3600  # seconds that processes which are all alive wait for one: it may prepare data, or evaluate
@@ -65,6 +67,8 @@ def initialize(
         how = {}
     else:
         return
+    # Its handler would swallow a SIGTERM that comes outside the loop; in there `Agreement` is told of it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             **how,
@@ -145,7 +149,9 @@ def gather(value: Any) -> list[Any]:
     key = f"jaxgan/{next(_count)}"
     _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
     keys = (f"{key}/{i}" for i in range(jax.process_count()))
-    return [json.loads(_client().blocking_key_value_get(key, _LIMIT * 1000)) for key in keys]
+    values = [json.loads(_client().blocking_key_value_get(key, _LIMIT * 1000)) for key in keys]
+    barrier("gathered")  # what they say may end the first process, and the store with it
+    return values
 
 
 def check_same(what: str, value: Any) -> None:
@@ -245,6 +251,8 @@ class Together:
         else:
             message = "".join(traceback.format_exception(error))
         sys.stderr.write(f"\nerror: process {jax.process_index()} of {jax.process_count()}: {message}\n")
+        if is_main():  # the coordinator's end kills the others, which may have the same to say
+            time.sleep(_LAST_WORDS)
         _leave(1)
 
 
