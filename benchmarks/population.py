@@ -44,10 +44,10 @@ def settings(steps: int) -> dict:
 def train_population(folder: str, steps: int) -> None:
     """The population's process."""
     from jaxgan import population
-    from jaxgan.overrides import apply
+    from jaxgan.overrides import apply_overrides
 
     points = [{**settings(steps), **point} for point in toy2d.sweep()]
-    configs = [apply(toy2d.get_config("grid"), point) for point in points]
+    configs = [apply_overrides(toy2d.get_config("grid"), point) for point in points]
     population.train_population(configs, [f"{folder}/{i}" for i in range(len(configs))], points)
 
 
