@@ -3,10 +3,12 @@
     python benchmarks/population.py --steps=2000
 
 Sixteen members, seeds x learning rates of toy2d:grid (`experiments/toy2d.py:sweep`), which share start-up and
-compilation. Both sides run with the same flags, without a compilation cache that outlives the process. Of the single
-runs the first `--runs` are timed; the sum of all sixteen is taken from their mean where those are fewer, and
-the line says so. The states that both sides end with are compared. Seconds of processor time stand beside those of the
-clock, because they say more on a machine that others use too.
+compilation. Both sides run with the same flags, without a compilation cache that outlives the process. On a processor
+with several cores `--devices=N` divides the population over N parts of it, as `JAX_NUM_CPU_DEVICES=N` does for anybody;
+a single run is not divided, which would split its batch. Of the single runs the first `--runs` are timed; the sum of
+all sixteen is taken from their mean where those are fewer, and the line says so. The states that both sides end with
+are compared. Seconds of processor time stand beside those of the clock, because they say more on a machine that others
+use too.
 """
 
 import json
@@ -32,6 +34,7 @@ from experiments import toy2d  # noqa: E402
 
 _STEPS = flags.DEFINE_integer("steps", 2000, "Updates of each run.")
 _RUNS = flags.DEFINE_integer("runs", 16, "How many of the single runs are timed.")
+_DEVICES = flags.DEFINE_integer("devices", 1, "Into how many devices the population's process divides the processor.")
 _POPULATION = flags.DEFINE_string("population_into", None, "Trains the population there; what the benchmark starts.")
 
 
@@ -58,9 +61,10 @@ class Cost(NamedTuple):
     cpu_seconds: float
 
 
-def timed(command: list[str]) -> Cost:
+def timed(command: list[str], devices: int = 1) -> Cost:
     """What a process takes; its own words go nowhere."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment["JAX_NUM_CPU_DEVICES"] = str(devices)
     begun, used = time.perf_counter(), cpu_of_children()
     subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, capture_output=True)
     return Cost(time.perf_counter() - begun, cpu_of_children() - used)
@@ -94,11 +98,11 @@ def main(_) -> None:
         return
     points = toy2d.sweep()
     with tempfile.TemporaryDirectory() as folder:
-        together = timed([__file__, f"--steps={steps}", f"--population_into={folder}/population"])
+        together = timed([__file__, f"--steps={steps}", f"--population_into={folder}/population"], _DEVICES.value)
         alone = [single(point, f"{folder}/{i}", steps) for i, point in enumerate(points[: _RUNS.value])]
         apart = max(farthest(f"{folder}/population/{i}", f"{folder}/{i}") for i in range(len(alone)))
     everybody = Cost(*(statistics.fmean(costs) * len(points) for costs in zip(*alone, strict=True)))
-    result = {"members": len(points), "steps": steps, "timed_single_runs": len(alone)}
+    result = {"members": len(points), "steps": steps, "devices": _DEVICES.value, "timed_single_runs": len(alone)}
     result["extrapolated"] = len(alone) < len(points)
     for name, ours, theirs in zip(Cost._fields, together, everybody, strict=True):
         result |= {f"population_{name}": round(ours, 1), f"single_{name}": round(theirs, 1)}

@@ -36,7 +36,8 @@ class Album:
         self._key_fixed, self._key_between = jax.random.split(key)
         self._rows, self._columns = rows, columns
         self._labels = rows_of_labels(len(dataset.label_names), rows) if generator.is_conditional else None
-        self._points = dataset.arrays["real"][:_POINTS_SHOWN] if dataset.arrays["real"].ndim == 2 else None
+        real = dataset.arrays["real"]
+        self._plane = pictures.Plane(real[:_POINTS_SHOWN]) if real.ndim == 2 else None
 
     def add(self, state: TrainState, step: int) -> None:
         """Saves what the raw and the averaged generator make of the fixed latents now."""
@@ -44,7 +45,7 @@ class Album:
             samples = self._fixed(state, ema=kind == "ema")
             if not distributed.is_main():
                 continue
-            image = draw_samples(samples, self._columns, self._points)
+            image = draw_samples(samples, self._columns, self._plane)
             pictures.save_png(image, self._folder / f"step_{step:09}_{kind}.png")
             self._tensorboard.picture(f"samples_{kind}", image, step)
 
@@ -53,10 +54,10 @@ class Album:
         samples = self._fixed(state, ema=True)
         if not distributed.is_main():
             return
-        pictures.save_png(draw_samples(samples, self._columns, self._points), self._folder / "final.png")
+        pictures.save_png(draw_samples(samples, self._columns, self._plane), self._folder / "final.png")
         rows = self._rows if self._labels is None else len(self._labels)
         between = self._generator.between(state, self._key_between, rows, 2 * self._columns, self._labels)
-        pictures.save_png(draw_paths(between, self._points), self._folder / "interpolation.png")
+        pictures.save_png(draw_paths(between, self._plane), self._folder / "interpolation.png")
         frames = sorted(self._folder.glob("step_*_ema.png"))
         if frames:
             pictures.save_gif(frames, self._folder / "training.gif")
@@ -72,16 +73,16 @@ def rows_of_labels(classes: int, rows: int) -> np.ndarray:
     return np.arange(classes) if classes <= rows else np.linspace(0, classes - 1, rows).round().astype(int)
 
 
-def draw_samples(samples: np.ndarray, columns: int, points: np.ndarray | None = None) -> Image.Image:
-    """A grid of pictures [N, H, W, C] in [-1, 1], or points [N, 2] over data points."""
+def draw_samples(samples: np.ndarray, columns: int, plane: pictures.Plane | None = None) -> Image.Image:
+    """A grid of pictures [N, H, W, C] in [-1, 1], or points [N, 2] over those of the plane, if there is one."""
     if samples.ndim == 4:
         return pictures.grid(pictures.to_uint8(samples), columns)
-    return pictures.scatter(samples if points is None else points, samples)
+    return (plane or pictures.Plane(samples)).draw(samples)
 
 
-def draw_paths(paths: np.ndarray, points: np.ndarray | None = None) -> Image.Image:
+def draw_paths(paths: np.ndarray, plane: pictures.Plane | None = None) -> Image.Image:
     """Interpolations [rows, columns, ...]: a strip a row, or lines in the plane."""
     flat = paths.reshape(-1, *paths.shape[2:])
     if paths.ndim == 5:
         return pictures.grid(pictures.to_uint8(flat), paths.shape[1])
-    return pictures.scatter(flat if points is None else points, paths[:, [0, -1]].reshape(-1, 2), paths)
+    return (plane or pictures.Plane(flat)).draw(paths[:, [0, -1]].reshape(-1, 2), paths)

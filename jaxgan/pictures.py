@@ -30,24 +30,35 @@ def grid(pictures: np.ndarray, columns: int) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def scatter(real: np.ndarray, fake: np.ndarray, lines: np.ndarray | None = None) -> Image.Image:
-    """Draws samples [N, 2] over data points [M, 2]; `lines` [L, T, 2] are drawn as paths. The view is the data's."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only points need it
-    from matplotlib.figure import Figure
+class Plane:
+    """Data points [M, 2], drawn once, over which samples are drawn again and again; the view is the data's."""
 
-    figure = Figure(figsize=(5, 5), dpi=100, layout="tight")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(aspect="equal")
-    axes.scatter(*real.T, s=4, c="0.75", linewidths=0, label="data")
-    axes.scatter(*fake.T, s=4, c="tab:red", alpha=0.5, linewidths=0, label="samples")
-    for line in () if lines is None else lines:
-        axes.plot(*line.T, c="tab:blue", linewidth=0.8)
-    low, high = real.min(axis=0), real.max(axis=0)
-    margin = 0.15 * (high - low).max()
-    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
-    axes.legend(loc="upper right", fontsize=7, markerscale=3)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    def __init__(self, real: np.ndarray):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only points need it
+        from matplotlib.collections import LineCollection
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 5), dpi=100)
+        self._canvas = FigureCanvasAgg(figure)
+        self._axes = figure.add_axes((0.09, 0.06, 0.89, 0.92), aspect="equal")
+        self._axes.scatter(*real.T, s=4, c="0.75", linewidths=0, label="data")
+        self._samples = self._axes.scatter([], [], s=4, c="tab:red", alpha=0.5, linewidths=0, label="samples")
+        self._lines = self._axes.add_collection(LineCollection([], colors="tab:blue", linewidths=0.8))
+        low, high = real.min(axis=0), real.max(axis=0)
+        margin = 0.15 * (high - low).max()
+        self._axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+        self._legend = self._axes.legend(loc="upper right", fontsize=7, markerscale=3)
+        self._canvas.draw()
+        self._data = self._canvas.copy_from_bbox(figure.bbox)
+
+    def draw(self, fake: np.ndarray, lines: np.ndarray | None = None) -> Image.Image:
+        """Samples [N, 2] over the data; `lines` [L, T, 2] are drawn as paths."""
+        self._canvas.restore_region(self._data)
+        self._samples.set_offsets(fake)
+        self._lines.set_segments([] if lines is None else lines)
+        for artist in (self._samples, self._lines, self._legend):
+            self._axes.draw_artist(artist)
+        return Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB")
 
 
 def save_png(image: Image.Image, file: pathlib.Path) -> None:

@@ -46,12 +46,14 @@ def test_grid_pixel_by_pixel(shape, columns, factor):
     np.testing.assert_array_equal(np.asarray(image).reshape(expected.shape), expected)
 
 
-def test_scatter_draws_samples_where_they_are():
+def test_a_plane_shows_samples_where_they_are():
     """Samples red, paths blue, in the corners of the plane that they are in."""
     real = np.array([[-1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]])
     fake = np.random.default_rng(0).normal([-0.6, -0.6], 0.03, (200, 2))
     lines = np.array([[[-0.9, 0.7], [-0.3, 0.7]]])
-    image = np.asarray(pictures.scatter(real, fake, lines)).astype(int)
+    plane = pictures.Plane(real)
+    plane.draw(-fake)  # leaves nothing behind
+    image = np.asarray(plane.draw(fake, lines)).astype(int)
     assert image.shape == (500, 500, 3)
     red = (image[..., 0] > 180) & (image[..., 1:].max(axis=-1) < 120)
     blue = (image[..., 2] > 150) & (image[..., 0] < 100)
