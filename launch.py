@@ -8,6 +8,7 @@
     python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
     python launch.py --mode=explore --what=neighbours --workdir=runs/dcgan
     python launch.py --mode=compile --config=experiments/r3gan.py:cifar10 --topology=v5e:16x16
+    python launch.py --mode=profile --config=experiments/dcgan.py --workdir=runs/dcgan-profile
     python launch.py --mode=sweep --config=experiments/dcgan.py --trials=32 --workdir=runs/dcgan-sweep
 """
 
@@ -20,7 +21,8 @@ from ml_collections import config_flags
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<experiment> if not given.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "eval", "explore", "sweep", "compile"], "What to do.")
+_MODES = ("train", "sample", "eval", "explore", "sweep", "compile", "profile")
+_MODE = flags.DEFINE_enum("mode", "train", _MODES, "What to do.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, in a run of several.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0.")
@@ -40,7 +42,7 @@ _STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz w
 _COMPILED = flags.DEFINE_string("compiled", "", "Where compiled programs are kept; the user's cache if empty, or none.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "With --mode=compile: a pod, as v5e:16x16; the local devices if not.")
 _DATA_SHAPE = flags.DEFINE_string("data_shape", "", "With --mode=compile: EXAMPLES,H,W,C[,CLASSES], where not known.")
-_JSON = flags.DEFINE_bool("json", False, "With --mode=compile: the report as JSON.")
+_JSON = flags.DEFINE_bool("json", False, "With --mode=compile and --mode=profile: the report as JSON.")
 _TRIALS = flags.DEFINE_integer("trials", None, "With --mode=sweep: how many; may be raised later.")
 _SAMPLER = flags.DEFINE_string("sampler", "", "With --mode=sweep: tpe, cmaes, qmc, random or grid.")
 _PRUNER = flags.DEFINE_string("pruner", "none", "With --mode=sweep: none, median or hyperband.")
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; overrides are written --config.name=value")
     config = _CONFIG.value
-    if config is None and (_MODE.value in ("train", "sweep", "compile") or _WORKDIR.value is None):
+    if config is None and (_MODE.value in ("train", "sweep", "compile", "profile") or _WORKDIR.value is None):
         raise app.UsageError("name an experiment, for instance --config=experiments/dcgan.py")
     name = config.experiment if config is not None else ""
     workdir = _WORKDIR.value or str(pathlib.Path("runs") / (f"{name}-sweep" if _MODE.value == "sweep" else name))
@@ -116,6 +118,12 @@ def compile_ahead(config, workdir: str) -> str:
     return describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value)
 
 
+def profile(config, workdir: str) -> str:
+    from jaxgan.profile import profile
+
+    return profile(config, workdir, as_json=_JSON.value)
+
+
 def evaluate(config, workdir: str) -> str:
     from jaxgan import evaluate as of
 
@@ -146,6 +154,7 @@ ACTIONS = {
     "explore": explore,
     "sweep": sweep,
     "compile": compile_ahead,
+    "profile": profile,
 }
 
 

@@ -40,6 +40,7 @@ LEVELS = {
     "verdict": 1,
     "evaluation": 4,
     "judge": 5,
+    "profile": 5,
     "describe": 4,
     "aot": 4,
     "evaluate": 6,

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgan import build
+from jaxgan.data import Dataset
 from jaxgan.errors import ConfigError, DataError
 
 # Examples of the training split, the shape of one, and classes, as TFDS's catalogue has them.
@@ -64,9 +65,14 @@ def find_data_shape(config: ConfigDict, given: str = "") -> DataShape:
             f"{error}\nTo compile without the data, say what shape it has: --data_shape=EXAMPLES,H,W,C (or with "
             f"CLASSES at the end). Known without that: the training splits of {', '.join(KNOWN)}."
         )
+    return data_shape_of(dataset)
+
+
+def data_shape_of(dataset: Dataset) -> DataShape:
+    """The shape of data that is there."""
     arrays = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in dataset.arrays.items()}
     real = arrays["real"]
-    return DataShape(len(dataset.arrays["real"]), real.shape[1:], build.label_counts(dataset), arrays)
+    return DataShape(real.shape[0], real.shape[1:], build.label_counts(dataset), arrays)
 
 
 def _pictures(examples: int, shape: tuple[int, ...], classes: int) -> DataShape:

@@ -35,11 +35,11 @@ def in_words(report: dict[str, Any]) -> str:
 
 def _memory_in_words(report: dict[str, Any]) -> str:
     m = report["memory"]
-    parts = " + ".join(f"{_size(m[name])} {name}" for name in ("arguments", "outputs", "temporaries", "code"))
-    text = f"{parts} = {_size(m['total'])} a device"
+    parts = " + ".join(f"{size_in_words(m[name])} {name}" for name in ("arguments", "outputs", "temporaries", "code"))
+    text = f"{parts} = {size_in_words(m['total'])} a device"
     if report["fits"] is None:
         return f"{text}; how much there is is not known"
-    text += f" of {_size(m['available'])}"
+    text += f" of {size_in_words(m['available'])}"
     if report["fits"]:
         return f"{text}: fits"
     suggestion = report["suggestion"]
@@ -49,7 +49,7 @@ def _memory_in_words(report: dict[str, Any]) -> str:
             f"{text}: DOES NOT FIT. The {large} are too large at any batch; take narrower networks, smaller pictures "
             "or fewer examples"
         )
-    how = f"compiled, {_size(suggestion['total'])}" if suggestion["compiled"] else "estimated"
+    how = f"compiled, {size_in_words(suggestion['total'])}" if suggestion["compiled"] else "estimated"
     return (
         f"{text}: DOES NOT FIT. The temporaries grow with the batch: --config.batch_size={suggestion['batch_size']} "
         f"fits ({how}), {suggestion['batch_size'] // report['devices']} a device; or take this batch in parts, "
@@ -60,7 +60,8 @@ def _memory_in_words(report: dict[str, Any]) -> str:
 def _work_in_words(report: dict[str, Any]) -> dict[str, str]:
     r, g = report, report["gradients"]
     said = " and ".join(f"{value:.4g} {name}" for name, value in r["cost_analysis"].items())
-    collectives = ", ".join(f"{v['count']:g} {kind} of {_size(v['bytes'])}" for kind, v in r["collectives"].items())
+    kinds = r["collectives"].items()
+    collectives = ", ".join(f"{v['count']:g} {kind} of {size_in_words(v['bytes'])}" for kind, v in kinds)
     lines = {
         "work": f"{r['flops']:.4g} FLOP in products and {r['bytes']:.4g} bytes to and from memory, an update and "
         f"device; {r['flops_per_image']:.4g} and {r['bytes_per_image']:.4g} an image",
@@ -73,8 +74,8 @@ def _work_in_words(report: dict[str, Any]) -> dict[str, str]:
         found = "each parameter once a step" if g["reduced"] == g["expected"] else "NOT each parameter once a step"
         lines["gradients"] = (
             f"{found} ({g['reduced']:,} of {g['expected']:,} numbers), in {g['collectives']:g} collectives; the other "
-            f"{g['others']:g} carry no array above {_size(g['largest_other'])}, {g['parameter_sized_others']} of "
-            "parameter size"
+            f"{g['others']:g} carry no array above {size_in_words(g['largest_other'])}, "
+            f"{g['parameter_sized_others']} of parameter size"
         )
     return lines
 
@@ -100,7 +101,8 @@ def _speed_in_words(report: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
-def _size(size: float) -> str:
+def size_in_words(size: float) -> str:
+    """1536 -> "1.50 KiB"."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size >= unit:
             return f"{size / unit:.2f} {name}"
