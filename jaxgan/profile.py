@@ -28,6 +28,7 @@ from jaxgan.aot.shapes import data_shape_of
 from jaxgan.aot.words import size_in_words
 from jaxgan.data.sampler import in_rows
 
+_OUTERMOST = re.compile(r"^((jit|pmap|shard_map)(\([^()]*\))?/|while/|body/|closed_call/)*")
 TRACED_CALLS = 3
 SHOWN = 15
 
@@ -120,9 +121,9 @@ def _trace(call, state, given, folder: pathlib.Path) -> pathlib.Path:
 
 
 def sources(text: str) -> dict[str, str]:
-    """By instruction, the end of the name that JAX gave the operation it comes from; of a program's text."""
+    """By instruction of a program's text, what JAX calls the operation that it comes from."""
     found = re.findall(r"^\s+(?:ROOT )?%?([\w.\-]+) = .*metadata=\{[^}]*op_name=\"([^\"]*)\"", text, re.MULTILINE)
-    return {name: "/".join(source.split("/")[-2:]) for name, source in found}
+    return {name: _OUTERMOST.sub("", source) for name, source in found}
 
 
 def _operations(trace: pathlib.Path, named: dict[str, str], updates: int) -> list[Operation]:

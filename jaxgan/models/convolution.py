@@ -9,6 +9,9 @@ the other two, for two reasons that were measured on XLA:CPU (jax 0.10; a DCGAN 
   took 190 of the update's 240 ms. Written as the kernel's derivative of a strided convolution it takes 5.
 - The transpose itself has better forms on a CPU than a dilated input, see `_transpose_on_cpu`.
 
+- The derivative in the kernel is taken for a part of the batch at a time where the patches of all of it would not fit
+  into the cache, see `_kernel_product_in_parts`: the update of an SNGAN for 32x32 took 3.08 s without, 2.83 s with it.
+
 As written here they are as fast inside a compiled loop (`lax.scan`) as outside one (`_kernel_product_plain`).
 
 On GPU and TPU each of the three is one plain `lax.conv_general_dilated`. The price of `custom_vjp`: reverse
@@ -28,6 +31,7 @@ Size = tuple[int, int]
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Up to so many channels a convolution fills too little of a vector register, and a matrix product wins.
 FEW_CHANNELS = 4
+CACHE = 8 * 2**20  # bytes
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -120,9 +124,7 @@ def _transpose(stride: int, size: Size, y, kernel):
 def _kernel_product(stride: int, size: Size, k: int, x, y):
     """The derivative of `_conv` in the kernel [k, k, C, O], applied to y."""
     plain = partial(_kernel_product_plain, stride, size, k)
-    is_product = x.shape[-1] <= FEW_CHANNELS or _is_small(y.shape[1:3], k)
-    on_cpu = partial(_kernel_product_of_patches, stride, size, k) if is_product else plain
-    return lax.platform_dependent(x, y, cpu=on_cpu, default=plain)
+    return lax.platform_dependent(x, y, cpu=partial(_kernel_product_on_cpu, stride, size, k), default=plain)
 
 
 def _conv_backward(stride, size, residuals, y):
@@ -212,6 +214,34 @@ def _kernel_product_plain(stride: int, size: Size, k: int, x, y):
     return product.transpose(1, 2, 0, 3)
 
 
+def _kernel_product_on_cpu(stride: int, size: Size, k: int, x, y):
+    """The form that was measured to be the fastest for these shapes."""
+    if x.shape[-1] <= FEW_CHANNELS or _is_small(y.shape[1:3], k):
+        return _kernel_product_of_patches(stride, size, k, x, y)
+    if stride == 1 and y.shape[-1] > FEW_CHANNELS:
+        return _kernel_product_in_parts(size, k, x, y)
+    return _kernel_product_plain(stride, size, k, x, y)
+
+
+def _kernel_product_in_parts(size: Size, k: int, x, y):
+    """The plain form for a part of the batch after the other.
+
+    XLA:CPU writes the patches of all pictures out before it multiplies; where they are larger than the cache, it is up
+    to three times as slow ([16, 32, 32, 256], kernel 3: 340 ms at once, 120 ms in parts; jax 0.10).
+    """
+    batch, pixels = x.shape[0], y.shape[1] * y.shape[2]
+    most = max(1, CACHE // (k * k * x.shape[-1] * pixels * x.dtype.itemsize))
+    together = next(n for n in range(min(most, batch), 0, -1) if batch % n == 0)
+    if together == batch:
+        return _kernel_product_plain(1, size, k, x, y)
+
+    def add(total, part):
+        return total + _kernel_product_plain(1, size, k, *part), None
+
+    split = tuple(a.reshape(batch // together, together, *a.shape[1:]) for a in (x, y))
+    return lax.scan(add, jnp.zeros((k, k, x.shape[-1], y.shape[-1]), x.dtype), split)[0]
+
+
 def _kernel_product_of_patches(stride: int, size: Size, k: int, x, y):
     """One matrix product, without the plain form's transposes of x and y.
 
@@ -292,7 +322,7 @@ def _grouped_on_cpu(groups: int, x, kernel):
 
 
 def _grouped_kernel_product_on_cpu(k: int, groups: int, x, y):
-    return _each_group(partial(_kernel_product_plain, 1, x.shape[1:3], k), groups, x, y)
+    return _each_group(partial(_kernel_product_on_cpu, 1, x.shape[1:3], k), groups, x, y)
 
 
 def _each_group(f: Callable, groups: int, *arrays):

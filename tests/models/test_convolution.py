@@ -141,6 +141,19 @@ def test_every_convolution_in_a_loop_has_the_fast_layout(k):
     assert set(re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", text)) == {"b01f_01io->b01f"}
 
 
+@pytest.mark.parametrize("cache", [1, 2 * 9 * 6 * 35 * 4, 10**9])
+def test_the_kernel_s_derivative_in_parts_of_the_batch_is_that_of_all(cache, monkeypatch):
+    """One picture, two and all six at a time."""
+    draws = np.random.default_rng(0)
+    x, y = (jnp.asarray(draws.normal(size=(6, 7, 5, channels)), jnp.float32) for channels in (6, 8))
+    expected = convolution._kernel_product_plain(1, (7, 5), 3, x, y)
+    monkeypatch.setattr(convolution, "CACHE", cache)
+    text = str(jax.make_jaxpr(partial(convolution._kernel_product_in_parts, (7, 5), 3))(x, y))
+    assert re.findall(r"length=(\d+)", text) == {1: ["6"], 10**9: []}.get(cache, ["3"])
+    found = convolution._kernel_product_in_parts((7, 5), 3, x, y)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_small_pictures_are_matrix_products():
     """XLA:CPU swaps picture and kernel when the kernel is the larger, and is then far slower."""
     x, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((5, 5, 16, 8))
