@@ -9,7 +9,8 @@ is its turn, a few updates a round, so that what else the machine does falls on 
 machine. Reported are the median time of an update, images shown to the discriminator a second, the ratio, PyTorch's
 fastest side over ours (above 1, jaxgan is the faster one), and which share of the machine's measured peak the update
 reaches: the products and sums of PyTorch's update, as PyTorch counts them, over our time, over the faster of a large
-matrix product and a large convolution in either framework.
+matrix product and a large convolution in either framework. A second table has what the compilation takes, the bytes
+that the compiled update reads and writes, XLA's temporaries, and the largest memory of each side's process.
 
 All sides: float32, all cores, the same parameter counts (asserted, but mimicry's, whose logit has a bias), the same
 steps and penalties, Adam, an average of the generator (not mimicry's), and batches drawn from uint8 pictures that
@@ -21,8 +22,10 @@ import argparse
 import importlib
 import json
 import pathlib
+import resource
 import statistics
 import sys
+import time
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -66,6 +69,7 @@ def make_jaxgan(name: str, mode: str | None):
 
     sys.path.insert(0, str(ROOT))
     from jaxgan import build
+    from jaxgan.aot import hlo
     from jaxgan.parallel import Parallel
 
     r = RECIPES[name]
@@ -82,8 +86,12 @@ def make_jaxgan(name: str, mode: str | None):
     arrays = parallel.replicate(arrays)
     index = parallel.split(jnp.arange(experiment.counting.images_per_step, dtype=jnp.int32))
     state = parallel.replicate(jax.jit(experiment.new_state)())
-    call = parallel.compile(experiment.step, shared=1)
-    counts = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.params_g, state.params_d)]
+    begun = time.perf_counter()
+    call = parallel.compile(experiment.step, shared=1).lower(state, index, arrays).compile()
+    facts = {"compile_s": time.perf_counter() - begun, "versions": f"jax {jax.__version__}, {parallel.describe()}"}
+    cost, memory = hlo.count(call.as_text()), call.memory_analysis()
+    facts |= {"gbytes": cost.bytes / 1e9, "mib_of_temporaries": memory.temp_size_in_bytes / 2**20}
+    facts["counts"] = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.params_g, state.params_d)]
 
     def updates(n):
         nonlocal state
@@ -99,7 +107,7 @@ def make_jaxgan(name: str, mode: str | None):
         conv = jax.jit(partial(jax.lax.conv_general_dilated, **form))
         return rates(lambda: product(a, a).block_until_ready(), lambda: conv(x, kernel).block_until_ready())
 
-    return updates, {"counts": counts, "versions": f"jax {jax.__version__}, {parallel.describe()}"}, {"peak": peak}
+    return updates, facts, {"peak": peak}
 
 
 def make_torch(name: str, side: str):
@@ -141,6 +149,7 @@ def make(side: str, args: argparse.Namespace):
     name = args.recipes[0]
     updates, facts, measures = make_jaxgan(name, args.parallel) if side == "jaxgan" else make_torch(name, side)
     updates(2)
+    measures["rss"] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # MiB on Linux
 
     def answer(request):
         return measures[request]() if request in measures else milliseconds(updates, request)
@@ -171,13 +180,14 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
             times[side.name].append(side.ask(RECIPES[name].updates))
     of = {side.name: side for side in sides}
     row = {"parameters": counted.get("jaxgan"), "median_ms": {k: statistics.median(v) for k, v in times.items()}}
+    row["peak_rss_mib"] = {side.name: side.ask("rss") for side in sides}
     peaks = [side.ask("peak") for side in sides if side.name in ("jaxgan", "torch eager")]
     if "torch eager" in of:
         row["gflop"] = of["torch eager"].ask("flops") / 1e9
     for side in sides:
         side.close()
     row["peak_gflops"] = [max(values) for values in zip(*peaks, strict=True)]
-    row["setup_s"] = of["jaxgan"].facts["setup"]
+    row |= {name: of["jaxgan"].facts[name] for name in ("compile_s", "gbytes", "mib_of_temporaries")}
     peers = {k: v for k, v in row["median_ms"].items() if k != "jaxgan"}
     if peers:
         best = min(peers, key=peers.get)
@@ -193,6 +203,17 @@ def line(name: str, row: dict[str, Any]) -> str:
     peers = " | ".join(f"{ms[side]:.1f} ms" if side in ms else "" for side in SIDES[1:])
     ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
     return f"| {name} | {r.batch_size} | {ms['jaxgan']:.1f} ms | {images:,.0f} | {peers} | {ratio} | {share} |"
+
+
+def costs(name: str, row: dict[str, Any]) -> str:
+    r, ms, rss = RECIPES[name], row["median_ms"]["jaxgan"], row["peak_rss_mib"]
+    peers = {side: mib for side, mib in rss.items() if side != "jaxgan"}
+    peer = f"{min(peers.values()):,.0f} MiB ({min(peers, key=peers.get)})" if peers else ""
+    return (
+        f"| {name} | {row['compile_s']:.1f} s | {row['gbytes']:.2f} GB, {row['gbytes'] / ms * 1e3:.1f} GB/s | "
+        f"{row['mib_of_temporaries']:.0f} MiB, {row['mib_of_temporaries'] / r.batch_size:.2f} an image | "
+        f"{rss['jaxgan']:,.0f} MiB | {peer} |"
+    )
 
 
 def main() -> None:
@@ -214,6 +235,9 @@ def main() -> None:
         print(f"{name}: {json.dumps(rows[name])}", flush=True)
     print(f"\n{machine()}\n\n{head}\n|{'---|' * 9}")
     print("\n".join(line(name, row) for name, row in rows.items()))
+    head = "| recipe | compilation | memory read and written | temporaries | peak, jaxgan | peak, least peer |"
+    print(f"\n{head}\n|{'---|' * 6}")
+    print("\n".join(costs(name, row) for name, row in rows.items()))
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps({"machine": machine(), "recipes": rows}, indent=2) + "\n")
 
