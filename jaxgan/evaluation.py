@@ -33,7 +33,7 @@ from jaxgan.metrics.frechet import (
 from jaxgan.metrics.inception_score import inception_score
 from jaxgan.metrics.kid import kid
 from jaxgan.metrics.modes import label_histogram, labelled_modes, mode_coverage
-from jaxgan.metrics.neighbours import density_coverage, precision_recall
+from jaxgan.metrics.neighbours import density_coverage, neighbourhoods, precision_recall
 from jaxgan.metrics.prd import prd
 from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
 
@@ -73,6 +73,16 @@ class Reference:
     def for_pairs(self) -> np.ndarray:
         """The features of all examples, or of so many that all pairs of them can be looked at."""
         return _some(self.examples.features)
+
+    @functools.cached_property
+    def third_neighbours(self) -> np.ndarray:
+        """How far those of `for_pairs` have their third neighbour, for precision and recall."""
+        return neighbourhoods(self.for_pairs, 3)
+
+    @functools.cached_property
+    def fifth_neighbours(self) -> np.ndarray:
+        """How far they have their fifth one, for density and coverage."""
+        return neighbourhoods(self.for_pairs, 5)
 
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,11 +143,11 @@ def _labelled_modes(reference, fake, mixture):
 
 
 def _precision_recall(reference, fake, mixture):
-    return precision_recall(reference.for_pairs, _some(fake.features))._asdict()
+    return precision_recall(reference.for_pairs, _some(fake.features), 3, reference.third_neighbours)._asdict()
 
 
 def _density_coverage(reference, fake, mixture):
-    return density_coverage(reference.for_pairs, _some(fake.features))._asdict()
+    return density_coverage(reference.for_pairs, _some(fake.features), 5, reference.fifth_neighbours)._asdict()
 
 
 def _kid(reference, fake, mixture):

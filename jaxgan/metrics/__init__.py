@@ -26,6 +26,7 @@ from jaxgan.metrics.neighbours import (
     density_coverage,
     expected_coverage,
     nearest,
+    neighbourhoods,
     precision_recall,
 )
 from jaxgan.metrics.prd import PrecisionRecallCurve, prd
@@ -57,6 +58,7 @@ __all__ = [
     "mode_coverage",
     "ms_ssim",
     "nearest",
+    "neighbourhoods",
     "prd",
     "precision_recall",
     "reverse_kl",

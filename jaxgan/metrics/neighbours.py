@@ -37,13 +37,14 @@ class DensityCoverage(NamedTuple):
     coverage: float  # share of real examples with a generated one in their neighbourhood
 
 
-def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> PrecisionRecall:
+def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3, radii: np.ndarray | None = None) -> PrecisionRecall:
     """Improved precision and recall.
 
     Args:
         real: `[N, D]`, N > k.
         fake: `[M, D]`, M > k.
         k: which neighbour bounds a neighbourhood.
+        radii: `neighbourhoods(real, k)`, where the same real examples are used again and again.
 
     Returns:
         `.precision` and `.recall`.
@@ -60,7 +61,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> PrecisionR
     """
     real, fake = as_features(real, fake)
     _require_neighbours(k, real, fake)
-    radii_real, radii_fake = _radii(real, k), _radii(fake, k)
+    radii_real, radii_fake = _given_or_found(radii, real, k), _radii(fake, k)
     near_fake, near_real = np.zeros(len(fake), bool), np.zeros(len(real), bool)
     for block in _blocks(*_rounded_together(real, fake)):
         _, columns = block.inside(np.less_equal, of_rows=radii_real[block.rows])
@@ -70,7 +71,9 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> PrecisionR
     return PrecisionRecall(float(near_fake.mean()), float(near_real.mean()))
 
 
-def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> DensityCoverage:
+def density_coverage(
+    real: ArrayLike, fake: ArrayLike, k: int = 5, radii: np.ndarray | None = None
+) -> DensityCoverage:
     """Density and coverage, which an outlier among the real examples does not inflate.
 
     For the coverage between equal distributions see `expected_coverage`.
@@ -79,6 +82,7 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> DensityCov
         real: `[N, D]`, N > k.
         fake: `[M, D]`.
         k: which neighbour bounds a neighbourhood.
+        radii: `neighbourhoods(real, k)`, where the same real examples are used again and again.
 
     Returns:
         `.density` and `.coverage`.
@@ -96,13 +100,31 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> DensityCov
     """
     real, fake = as_features(real, fake)
     _require_neighbours(k, real)
-    radii = _radii(real, k)
+    radii = _given_or_found(radii, real, k)
     count, covered = 0, np.zeros(len(real), bool)
     for block in _blocks(*_rounded_together(real, fake)):
         rows, _ = block.inside(np.less, of_rows=radii[block.rows])
         count += len(rows)
         covered[block.rows.start + rows] = True
     return DensityCoverage(count / (k * len(fake)), float(covered.mean()))
+
+
+def neighbourhoods(x: ArrayLike, k: int) -> np.ndarray:
+    """Each example's squared distance to its k-th nearest other one.
+
+    Args:
+        x: `[N, D]`, N > k.
+        k: which neighbour.
+
+    Returns:
+        float64 `[N]`.
+
+    Raises:
+        ValueError: an entry is not finite, or there are too few examples for k.
+    """
+    x, _ = as_features(x, x)
+    _require_neighbours(k, x)
+    return _radii(x, k)
 
 
 def expected_coverage(real: int, fake: int, k: int = 5) -> float:
@@ -140,6 +162,14 @@ def nearest(x: ArrayLike, among: ArrayLike, k: int = 1) -> tuple[np.ndarray, np.
             every = np.broadcast_to(np.arange(len(among)), distances.shape)
             indices[part], squares[part] = _sorted(every, distances, k)
     return indices, np.sqrt(squares)
+
+
+def _given_or_found(radii, real, k):
+    if radii is None:
+        return _radii(real, k)
+    if radii.shape != (len(real),):
+        raise ValueError(f"radii {radii.shape} are not those of {len(real)} real examples")
+    return radii
 
 
 def _sorted(indices, squares, k):

@@ -10,7 +10,7 @@ from jaxgan.metrics.frechet import frechet_distance_from_features
 from jaxgan.metrics.inception_score import inception_score
 from jaxgan.metrics.kid import kid_subsets
 from jaxgan.metrics.ms_ssim import ms_ssim
-from jaxgan.metrics.neighbours import density_coverage, expected_coverage, nearest, precision_recall
+from jaxgan.metrics.neighbours import density_coverage, expected_coverage, nearest, neighbourhoods, precision_recall
 from tests.metrics import peers
 
 
@@ -38,7 +38,10 @@ def brute_force(real, fake, k):
 
 
 def ours(real, fake, k):
-    return *precision_recall(real, fake, k), *density_coverage(real, fake, k)
+    found = *precision_recall(real, fake, k), *density_coverage(real, fake, k)
+    radii = neighbourhoods(real, k)  # kept from one call to the next, they change nothing
+    assert found == (*precision_recall(real, fake, k, radii), *density_coverage(real, fake, k, radii))
+    return found
 
 
 X = normal(10, 90, 20).astype(np.float32)
@@ -320,3 +323,11 @@ def test_the_peers_live_on_other_features():
     for name, value in expected.items():
         tolerance = 1e-5 if name.startswith(("fid", "kid", "ms_ssim")) else 1e-6
         assert found[name] == pytest.approx(value, rel=tolerance), name
+
+
+def test_neighbourhoods_are_those_of_brute_force_and_only_for_these_examples():
+    real, fake = normal(0, 40, 3), normal(1, 30, 3)
+    among = squares(real, real)
+    np.testing.assert_array_equal(neighbourhoods(real, 4), np.sort(among, axis=1)[:, 4])  # the first is itself
+    with pytest.raises(ValueError, match=r"radii .* 40 real"):
+        precision_recall(real, fake, 4, neighbourhoods(fake, 4))
