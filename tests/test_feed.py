@@ -156,7 +156,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(workers, tmp_path):
         wait_for_rows(workdir, chance.randint(1, 5), process)
         process.kill()
         process.wait()
-        assert dies_out(process.pid)
+        assert left_of(process.pid) == ""
     launch(*arguments(workdir, **{"data.workers": workers}))
     assert rows(workdir) == rows(tmp_path / "undisturbed")
     assert fingerprint(workdir, 120) == fingerprint(tmp_path / "undisturbed", 120)
@@ -176,7 +176,7 @@ def test_a_signal_to_all_its_processes_saves_and_leaves_none_behind(number, work
     subprocess.run(["kill", f"-{number.name[3:]}", "--", f"-{process.pid}"], check=True)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "the same command goes on" in output and "Traceback" not in output, output
-    assert dies_out(process.pid)
+    assert left_of(process.pid) == ""
 
 
 def wait_for_rows(workdir, more, process):
@@ -186,11 +186,11 @@ def wait_for_rows(workdir, more, process):
         time.sleep(0.01)
 
 
-def dies_out(session, seconds=15):
-    """Whether nothing of a session is left within some seconds."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds:
-        if subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, check=False).stdout == b"":
-            return True
+def left_of(session, seconds=30):
+    """What is left of a session's processes after so many seconds; "" as soon as there is nothing."""
+    begun, left = time.monotonic(), session
+    while left and time.monotonic() - begun < seconds:
         time.sleep(0.1)
-    return False
+        told = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False)
+        left = "\n".join(line for line in told.stdout.splitlines() if not line.startswith("Z"))
+    return left

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 from jaxgan.data.order import Order
 from jaxgan.errors import ConfigError, DataError, JaxganError
@@ -77,6 +78,8 @@ class Stream:
         read = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
         pipeline = grain.MapDataset.range(updates).map(share).to_iter_dataset(read)
         if workers:
+            if not flags.FLAGS.is_parsed():  # Grain asks for some of its own, also where no launch.py has parsed any
+                flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
             pipeline = pipeline.mp_prefetch(options, worker_init_fn=_prepare_worker)
         self._batches = iter(pipeline)

@@ -109,7 +109,7 @@ def test_processes_that_read_give_the_same_and_end_with_the_stream():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_killed_is_told_of_and_one_that_is_only_asked_goes_on(number):
-    stream = Stream(share(400, read=png), 400, workers=1)
+    stream = Stream(share(60, read=png), 60, workers=1)
     next(stream)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, number)
@@ -118,6 +118,6 @@ def test_a_worker_that_is_killed_is_told_of_and_one_that_is_only_asked_goes_on(n
             with pytest.raises(DataError, match=r"can no longer be read.*goes on from the newest checkpoint"):
                 list(stream)
         else:
-            assert len(list(stream)) == 399
+            assert len(list(stream)) == 59
     finally:
         stream.close()
