@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from jaxgan.data import images
 from jaxgan.errors import DataError
 
 
@@ -53,6 +52,8 @@ class Stored:
         for place, row in enumerate(rows):
             picture = self._read(int(row))
             if picture.shape != self.shape[1:]:
+                from jaxgan.data import images  # Pillow, which sets in memory do without
+
                 raise DataError(images.differ(self._what, self.shape[1:], picture.shape))
             pictures[place] = picture
         return pictures

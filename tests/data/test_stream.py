@@ -8,6 +8,7 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,12 +44,12 @@ def taken(share, updates, **options):
 
 
 def test_it_gives_the_examples_that_the_compiled_step_would_draw():
-    updates = 9
+    updates, arrays = 9, {"real": jnp.asarray(PICTURES, jnp.float32), "label": jnp.asarray(LABELS)}
+    draw = jax.jit(lambda first: sample(arrays, KEY, first, jnp.arange(IMAGES)))
     batches = taken(share(updates), updates)
     assert len(batches) == updates
     for update, batch in enumerate(batches):
-        first, index = np.uint32(FIRST + update * IMAGES), np.arange(IMAGES)
-        expected = sample({"real": PICTURES.astype(np.float32), "label": LABELS}, KEY, first, index)
+        expected = draw(np.uint32(FIRST + update * IMAGES))
         assert batch["real"].dtype == np.uint8 and batch["real"].shape == (IMAGES, 60)
         np.testing.assert_array_equal(batch["label"], expected["label"])
         np.testing.assert_array_equal(batch["real"], np.asarray(expected["real"]).reshape(IMAGES, 60))
