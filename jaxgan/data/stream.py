@@ -76,13 +76,16 @@ class Stream:
         size = len(share.own) * int(np.prod(share.arrays["real"].shape[1:]))
         ahead = max(1, min(max(ahead, threads), MOST_AHEAD // size) // max(1, workers))
         read = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
-        pipeline = grain.MapDataset.range(updates).map(share).to_iter_dataset(read)
+        numbers = grain.MapDataset.range(updates)
+        if workers:  # which leave their last batches in shared memory where they come to an end (grain 0.2.18)
+            numbers = numbers.repeat()
+        pipeline = numbers.map(share).to_iter_dataset(read)
         if workers:
             if not flags.FLAGS.is_parsed():  # Grain asks for some of its own, also where no launch.py has parsed any
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
             pipeline = pipeline.mp_prefetch(options, worker_init_fn=_prepare_worker)
-        self._batches = iter(pipeline)
+        self._batches, self._left = iter(pipeline), updates
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -93,9 +96,12 @@ class Stream:
         Raises:
             DataError: an example is damaged, or what reads them has died.
         """
+        if not self._left:
+            raise StopIteration
+        self._left -= 1
         try:
             return next(self._batches)
-        except (StopIteration, JaxganError):
+        except JaxganError:
             raise
         except Exception as error:  # Grain's own, for a worker that was killed, and whatever a system's disks say
             raise DataError(
@@ -106,6 +112,7 @@ class Stream:
     def close(self) -> None:
         """Ends the threads and processes."""
         self._batches.close()
+        del self._batches  # what Grain does when it is freed fails at the interpreter's end
 
 
 def _prepare_worker(*_: int) -> None:
