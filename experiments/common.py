@@ -32,6 +32,9 @@ def base(experiment: str) -> ConfigDict:
     c.data.data_dir = ""  # where TFDS keeps data sets; its own default if empty
     c.data.path = ""  # the folder of pictures, for name "folder"
     c.data.flip = False  # mirror pictures left to right at random
+    c.data.stream = "auto"  # read while training: "always", "never" (all in memory and on the devices); auto: if larger
+    c.data.resident_bytes = 4e9  # ... than this, decoded
+    c.data.workers = 0  # processes that read a streamed set; 0: threads of this one
 
     c.game = ConfigDict({"name": "standard", "latent_size": 100})
     c.game.conditional = False  # both networks are given the data's labels

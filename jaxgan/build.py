@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ import jaxgan.games
 import jaxgan.models
 from jaxgan import data
 from jaxgan.counting import Counting
+from jaxgan.data import stream
 from jaxgan.errors import ConfigError
 from jaxgan.games import Game, heads
 from jaxgan.games.augmentation import read_augmentation
@@ -27,13 +29,18 @@ from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
 from jaxgan.optim import Lookahead, Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
 from jaxgan.state import TrainState
 from jaxgan.traced import is_off, passes
-from jaxgan.update import create_state, make_update, with_data
+from jaxgan.update import create_state, make_update, with_batches, with_data
 
 
 def load_data(config: ConfigDict, split: str = "") -> data.Dataset:
-    """The data set that `config.data` names: its training split, or another one."""
+    """The data set that `config.data` names: its training split, or another one.
+
+    Raises:
+        ConfigError: `config.data` names something unknown.
+        DataError: see `jaxgan.data.load`.
+    """
     c = config.data
-    return data.load(
+    dataset = data.load(
         c.name,
         split=split or c.split,
         image_size=c.image_size or None,
@@ -41,7 +48,21 @@ def load_data(config: ConfigDict, split: str = "") -> data.Dataset:
         data_dir=c.data_dir or None,
         path=c.path or None,
         seed=config.seed,
+        stream_above=stream_above(config),
     )
+    if dataset.is_streamed:
+        stream.check(c.workers)
+    return dataset
+
+
+def stream_above(config: ConfigDict) -> float:
+    """The bytes of decoded pictures above which a data set is streamed, by `config.data`."""
+    # Runs of older versions have no such fields, and were not streamed.
+    when = config.data.get("stream", "never")
+    limits = {"auto": config.data.get("resident_bytes", math.inf), "always": 0.0, "never": math.inf}
+    if when not in limits:
+        raise ConfigError(f"unknown config.data.stream {when!r}; known: {', '.join(limits)}")
+    return limits[when]
 
 
 class Experiment(NamedTuple):
@@ -50,6 +71,7 @@ class Experiment(NamedTuple):
     counting: Counting
     game: Game
     step: Callable  # one update on a batch that it draws for itself, see `jaxgan.update.with_data`
+    step_on: Callable  # the same on a batch that it is given, see `jaxgan.update.with_batches`
     new_state: Callable[[], TrainState]  # the state at step 0
 
 
@@ -97,8 +119,9 @@ def assemble(config: ConfigDict, shape: Sequence[int], examples: int, label_coun
     rules = config.copy_and_resolve_references()
     with rules.ignore_type():
         rules.ema.half_life_images = _value(config.ema.half_life_images, counting, "config.ema.half_life_images")
-    step = with_data(make_update(game, optimizers, rules), flip=config.data.flip, shape=tuple(shape))
-    return Experiment(counting, game, step, new_state)
+    update, options = make_update(game, optimizers, rules), {"flip": config.data.flip, "shape": tuple(shape)}
+    steps = with_data(update, **options), with_batches(update, **options)
+    return Experiment(counting, game, *steps, new_state)
 
 
 def _warn_of_mixed_examples(penalties: dict[str, Any], state: TrainState) -> None:

@@ -38,6 +38,13 @@ class Counting(NamedTuple):
         calls = self.images(duration) / (self.images_per_step * self.steps_per_call)
         return math.ceil(calls * (1 - 1e-9)) * self.steps_per_call  # a rounding error adds no call
 
+    def updates_from(self, step: int) -> int:
+        """Updates in the call that begins at `step`: one alone until the calls' own steps are reached.
+
+        A run that comes from a machine with other calls may stand between two of this one's.
+        """
+        return self.steps_per_call if step % self.steps_per_call == 0 else 1
+
     def row(self, step: int) -> dict:
         """How far a run is after `step` updates, as the head of a row of metrics."""
         images = step * self.images_per_step

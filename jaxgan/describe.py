@@ -18,11 +18,12 @@ def describe(config: ConfigDict, workdir: str) -> str:
     counting, state = experiment.counting, jax.eval_shape(experiment.new_state)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     total = counting.steps(config.duration)
+    where = "streamed from disk" if dataset.is_streamed else "on every device"
     return "\n".join(
         [
             str(config),
             f"work folder     {workdir}",
-            f"data            {dataset.name}: {len(real):,} examples of shape {real.shape[1:]}, {real.dtype}",
+            f"data            {dataset.name}: {len(real):,} examples of shape {real.shape[1:]}, {real.dtype}, {where}",
             f"generator       {count_parameters(state.params_g):,} parameters",
             f"discriminator   {count_parameters(state.params_d):,} parameters",
             f"state           {size / 2**20:.1f} MiB with optimizers and averages, on every device",

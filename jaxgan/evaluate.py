@@ -16,10 +16,11 @@ from jaxgan.checkpoint import Checkpoints
 from jaxgan.console import progress_of
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import CheckpointError, ConfigError, DataError
-from jaxgan.evaluation import Evaluator, Extracted, count_text, make_evaluator, plain_name
+from jaxgan.evaluation import Evaluator, count_text, make_evaluator
 from jaxgan.games import Game
 from jaxgan.judge import as_measured
 from jaxgan.parallel import Parallel
+from jaxgan.reference import Extracted, plain_name
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
 from jaxgan.workdir import Workdir

@@ -5,25 +5,19 @@ only where all of that is equal, and the record that goes with it (`Evaluator.pr
 """
 
 import dataclasses
-import functools
-import hashlib
-import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 
 from jaxgan import distributed
-from jaxgan.console import progress_of
-from jaxgan.data import Dataset, cache
+from jaxgan.data import Dataset
 from jaxgan.data.toy import MIXTURES
-from jaxgan.errors import ConfigError, DataError
-from jaxgan.metrics.features import Features, extract, load_features
+from jaxgan.errors import ConfigError
+from jaxgan.metrics.features import Features, load_features
 from jaxgan.metrics.frechet import (
     frechet_distance,
     frechet_distance_from_features,
@@ -33,11 +27,11 @@ from jaxgan.metrics.frechet import (
 from jaxgan.metrics.inception_score import inception_score
 from jaxgan.metrics.kid import kid
 from jaxgan.metrics.modes import label_histogram, labelled_modes, mode_coverage
-from jaxgan.metrics.neighbours import density_coverage, neighbourhoods, precision_recall
+from jaxgan.metrics.neighbours import density_coverage, precision_recall
 from jaxgan.metrics.prd import prd
 from jaxgan.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from jaxgan.reference import PAIRS, Extracted, Reference, extract_set, make_reference, read_statistics, some
 
-PAIRS = 10_000  # of each kind at most, for what compares all pairs, as their papers do, or sorts
 _sliced = jax.jit(sliced_wasserstein_distance)
 DIRECTIONS_KEY = 0  # of the sliced distance: one set of directions, so that its values compare
 # The network made for a data set, and the channels that it wants.
@@ -50,44 +44,6 @@ OF_A_SET = {
 }
 MADE_FOR_A_SET = {features for features, _ in OF_A_SET.values()}
 MOST_LABELS = 100  # in a histogram that a person reads
-
-
-class Extracted(NamedTuple):
-    """What a network sees in a set of examples."""
-
-    features: np.ndarray  # [N, D]
-    logits: np.ndarray | None  # [N, K]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """The real side: features where they are at hand, or a mean and covariance from a file."""
-
-    examples: Extracted | None
-    name: str  # of the split or the file, as it stands in a result's name
-    size: int  # examples; 0 where a file does not say
-    digest: str  # sha256 of what it was made from
-    given: tuple[np.ndarray, np.ndarray] | None = None  # statistics from a file
-
-    @functools.cached_property
-    def for_pairs(self) -> np.ndarray:
-        """The features of all examples, or of so many that all pairs of them can be looked at."""
-        return _some(self.examples.features)
-
-    @functools.cached_property
-    def third_neighbours(self) -> np.ndarray:
-        """How far those of `for_pairs` have their third neighbour, for precision and recall."""
-        return neighbourhoods(self.for_pairs, 3)
-
-    @functools.cached_property
-    def fifth_neighbours(self) -> np.ndarray:
-        """How far they have their fifth one, for density and coverage."""
-        return neighbourhoods(self.for_pairs, 5)
-
-    @functools.cached_property
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [D] and covariance [D, D], float64."""
-        return self.given or mean_and_covariance(self.examples.features)
 
 
 class Metric(NamedTuple):
@@ -115,7 +71,7 @@ def _fid_infinity(reference, fake, mixture):
 
 def _prd(reference, fake, mixture):
     n = min(PAIRS, len(reference.examples.features), len(fake.features))
-    curve = prd(_some(reference.examples.features, n), _some(fake.features, n))
+    curve = prd(some(reference.examples.features, n), some(fake.features, n))
     return {"f8": curve.f8, "f_one_eighth": curve.f_one_eighth}
 
 
@@ -126,7 +82,7 @@ def _is(reference, fake, mixture):
 
 def _swd(reference, fake, mixture):
     n = min(PAIRS, len(reference.examples.features), len(fake.features))
-    real, fake = _some(reference.examples.features, n), _some(fake.features, n)
+    real, fake = some(reference.examples.features, n), some(fake.features, n)
     return {"swd": float(_sliced(real, fake, jax.random.key(DIRECTIONS_KEY)))}
 
 
@@ -143,22 +99,15 @@ def _labelled_modes(reference, fake, mixture):
 
 
 def _precision_recall(reference, fake, mixture):
-    return precision_recall(reference.for_pairs, _some(fake.features), 3, reference.third_neighbours)._asdict()
+    return precision_recall(reference.for_pairs, some(fake.features), 3, reference.third_neighbours)._asdict()
 
 
 def _density_coverage(reference, fake, mixture):
-    return density_coverage(reference.for_pairs, _some(fake.features), 5, reference.fifth_neighbours)._asdict()
+    return density_coverage(reference.for_pairs, some(fake.features), 5, reference.fifth_neighbours)._asdict()
 
 
 def _kid(reference, fake, mixture):
-    return {"kid": kid(reference.for_pairs, _some(fake.features)).mean}
-
-
-def _some(features, most=None):
-    most = most or PAIRS
-    if len(features) <= most:
-        return features
-    return features[np.sort(np.random.default_rng(0).choice(len(features), most, replace=False))]
+    return {"kid": kid(reference.for_pairs, some(fake.features)).mean}
 
 
 METRICS: dict[str, Metric] = {
@@ -312,74 +261,9 @@ def default_metrics(features: str, data_name: str) -> tuple[str, ...]:
     return ("swd",) if features == "raw" else ("fid", "precision_recall")
 
 
-def extract_set(features: Features, examples: np.ndarray) -> Extracted:
-    """The features of pictures uint8 [N, H, W, C], or of points, which are their own."""
-    if examples.ndim == 2:
-        return Extracted(np.asarray(examples, np.float32), None)
-    out = extract(features, examples, progress=progress_of(f"pictures seen by {features.name}"))
-    return Extracted(out["features"], out.get("logits"))
-
-
-def make_reference(features: Features, examples: np.ndarray, split: str, keep_in: Path | None = None) -> Reference:
-    """The reference of real examples; its features are kept on disk under a hash of all that they depend on.
-
-    Args:
-        features: the network.
-        examples: pictures uint8 [N, H, W, C], or points.
-        split: their name.
-        keep_in: a folder for features that are expensive; None: compute them each time.
-    """
-    what = json.dumps([features.name, features.weights_sha256, features.resize, features.dtype, examples.shape])
-    digest = hashlib.sha256(what.encode() + hashlib.sha256(np.ascontiguousarray(examples)).digest()).hexdigest()
-    found = _kept(keep_in / f"{digest}.npz", features, examples) if keep_in else extract_set(features, examples)
-    return Reference(found, plain_name(split), len(examples), digest)
-
-
-def _kept(file: Path, features: Features, examples: np.ndarray) -> Extracted:
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            return Extracted(stored["features"], stored["logits"] if "logits" in stored else None)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # NumPy raises anything for a damaged file
-        logging.warning("measuring the reference again, because %s cannot be read: %s", file, error)
-    found = extract_set(features, examples)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with cache.written_whole(file) as part:
-            np.savez(part, **{name: value for name, value in found._asdict().items() if value is not None})
-    except OSError as error:
-        logging.warning("the reference's features cannot be kept in %s: %s", file.parent, error)
-    return found
-
-
-def read_statistics(file: str) -> Reference:
-    """A reference from a file of statistics: TTUR's (mu, sigma), or ADM's, which has mu_s and sigma_s beside these.
-
-    Raises:
-        DataError: the file is missing, damaged, or holds something else.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            mean, covariance = (np.asarray(stored[name], np.float64) for name in ("mu", "sigma"))
-    except FileNotFoundError:
-        raise DataError(f"there is no file of statistics {file}")
-    except Exception as error:  # NumPy raises anything for a damaged file
-        raise DataError(f"{file} holds no statistics (mu [D] and sigma [D, D] in an .npz): {error}")
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise DataError(f"{file} holds mu {mean.shape} and sigma {covariance.shape}; [D] and [D, D] are needed")
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return Reference(None, plain_name(Path(file).stem), 0, digest, (mean, covariance))
-
-
 def count_text(n: int) -> str:
     """5000 -> "5k", 2500 -> "2500"."""
     return f"{n // 1000}k" if n % 1000 == 0 and n else str(n)
-
-
-def plain_name(split: str) -> str:
-    """A split or file as it can stand in a metric's name: "train[:80%]" -> "train80"."""
-    return re.sub(r"[^a-zA-Z0-9]", "", split)
 
 
 def make_evaluator(
@@ -417,6 +301,8 @@ def make_evaluator(
     mixture = MIXTURES.get(dataset.name)
     if statistics:
         return Evaluator(network, read_statistics(statistics), metrics, mixture)
+    if dataset.is_streamed and network.name == "raw" and not limit:
+        limit = PAIRS  # as wide as the pictures themselves, which are too many
     if limit and limit < len(real):
         real = real[np.sort(np.random.default_rng(0).choice(len(real), limit, replace=False))]
     return Evaluator(network, make_reference(network, real, split, keep_in), metrics, mixture)

@@ -89,6 +89,27 @@ class Parallel:
             parts = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), parts)
         return jax.tree.map(lambda x: distributed.split(x, self._split), parts)
 
+    def own_rows(self, count: int) -> np.ndarray:
+        """Which rows of a global batch of `count`, rising, lie on this process's devices."""
+        if self.processes == 1:
+            return np.arange(count)
+        places = self._split.addressable_devices_indices_map((count,)).values()
+        return np.sort(np.concatenate([np.arange(count)[place] for place in places]))
+
+    def split_own(self, tree: PyTree, count: int) -> PyTree:
+        """`split` of a global batch of `count`, of which each process brings its `own_rows` alone."""
+        if self.processes == 1:
+            return self.split(tree)
+        rows = self.own_rows(count)
+
+        def one(x):
+            shape = (count, *x.shape[1:])
+            return jax.make_array_from_callback(
+                shape, self._split, lambda place: x[np.searchsorted(rows, np.arange(count)[place[0]])]
+            )
+
+        return jax.tree.map(one, tree)
+
     def abstract_split(self, shapes: PyTree) -> PyTree:
         """The shapes of a batch as it lies on the devices after `split`, to compile from."""
         if self.mode == "jit":

@@ -7,6 +7,7 @@ alone, for https://ui.perfetto.dev (perfetto_trace.json.gz) and for `xprof --log
 """
 
 import collections
+import contextlib
 import gzip
 import json
 import pathlib
@@ -17,7 +18,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -26,7 +26,7 @@ from jaxgan.aot import hlo
 from jaxgan.aot.program import compile_update
 from jaxgan.aot.shapes import data_shape_of
 from jaxgan.aot.words import size_in_words
-from jaxgan.data.sampler import in_rows
+from jaxgan.feed import make_feed
 
 _OUTERMOST = re.compile(r"^((jit|pmap|shard_map)(\([^()]*\))?/|while/|body/|closed_call/)*")
 TRACED_CALLS = 3
@@ -67,10 +67,10 @@ def examine(config: ConfigDict, workdir: pathlib.Path, seconds: float) -> dict[s
     compiled_in = time.perf_counter() - begun
     parallel, counting, call = program.parallel, program.experiment.counting, program.compiled
     state = parallel.replicate(jax.jit(program.experiment.new_state)())
-    given = (
-        parallel.split(jnp.arange(counting.images_per_step, dtype=jnp.int32)),
-        parallel.replicate(in_rows(dataset.arrays)),
-    )
+    feed = make_feed(dataset, program.experiment, parallel, config.data.get("workers", 0))
+    with contextlib.closing(feed):  # of a streamed set the same batch is used again and again
+        feed.begin(state, counting.steps_per_call)
+        given = feed.take(idle=lambda: None)
     state, took = _time(call, state, given, seconds)
     folder = workdir / "profile"
     trace = _trace(call, state, given, folder)

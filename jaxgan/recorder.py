@@ -4,9 +4,12 @@ import contextlib
 import time
 
 import jax
+from absl import logging
 
 from jaxgan.counting import Counting
 from jaxgan.health import Health
+
+MOST_WAITING = 0.02  # share of the time that the devices may stand still for data, before a warning
 
 
 class Recorder:
@@ -30,6 +33,9 @@ class Recorder:
         self._window_begun = 0.0
         self._window_updates = 0  # updates of this window that this process timed
         self._timed_updates = 0
+        self._waited: float | None = None  # seconds of this window in which the devices stood still for data
+        self._windows = 0  # whole ones that this process timed
+        self._told_to_wait = False
         self._pauses = 0
         self.last_good: int | None = None  # step of the last checkpoint, for the message of a failure
 
@@ -38,12 +44,17 @@ class Recorder:
         """What has to be saved for the next row to come out as if there had been no stop. JSON."""
         return {"sums": self._sums, "updates": self._updates}
 
-    def push(self, step: int, metrics: dict[str, jax.Array], updates: int = 1) -> list[dict]:
+    def push(
+        self, step: int, metrics: dict[str, jax.Array], updates: int = 1, waited: float | None = None
+    ) -> list[dict]:
         """Takes the metrics of the call of `updates` updates that ends at `step`; returns the rows of the one before.
 
-        Of several updates the metrics have a leading axis, as `jaxgan.update.repeat` gives them.
+        Of several updates the metrics have a leading axis, as `jaxgan.update.repeat` gives them. `waited` are the
+        seconds that the devices stood still for the call's data, where it is streamed.
         """
         rows = self.flush()
+        if waited is not None:
+            self._waited = (self._waited or 0.0) + (waited if self._begun is not None else 0.0)
         self._pending = (step, metrics, updates)
         return rows
 
@@ -96,11 +107,23 @@ class Recorder:
         seconds = time.monotonic() - self._window_begun
         images = self._window_updates * self._counting.images_per_step
         rate = images / seconds if self._begun is not None and seconds > 0 else 0.0
+        row = {**self._counting.row(step), **means, "images_per_second": round(rate, 1)}
+        if self._waited is not None:
+            row["input_wait"] = self._share_waited(seconds)
         self._sums, self._updates, self._window_updates = {}, 0, 0
         self._window_begun = time.monotonic()
-        return {
-            **self._counting.row(step),
-            **means,
-            "images_per_second": round(rate, 1),
-            "time": round(time.time(), 3),
-        }
+        return {**row, "time": round(time.time(), 3)}
+
+    def _share_waited(self, seconds: float) -> float:
+        """The share of a window of so many seconds; warns once in a process, but not of its first window."""
+        share = min(1.0, self._waited / seconds) if self._begun is not None and seconds > 0 else 0.0
+        self._waited, self._windows = 0.0, self._windows + (self._begun is not None)
+        if share > MOST_WAITING and self._windows > 1 and not self._told_to_wait:
+            self._told_to_wait = True
+            logging.warning(
+                "the devices stood still for %.0f %% of the last rows' time, waiting for data. Let more processes read "
+                "(--config.data.workers), give this machine more cores, or keep the set on the devices "
+                "(--config.data.stream=never, or a higher data.resident_bytes).",
+                100 * share,
+            )
+        return round(share, 4)

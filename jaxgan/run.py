@@ -8,7 +8,6 @@ import json
 import zlib
 
 import jax
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -77,7 +76,7 @@ class Run:
         if jax.process_count() > 1:
             settings = json.dumps(plain(self.config), sort_keys=True)
             distributed.check_same("configuration", zlib.crc32(settings.encode()))
-            distributed.check_same("data", zlib.crc32(np.ascontiguousarray(real)))
+            distributed.check_same("data", self._dataset.checksum())
         if distributed.is_main():
             self.folder.claim(self.config, overrides, facts)
         distributed.barrier("claimed")
@@ -132,13 +131,13 @@ class Run:
         """The pictures of step 0."""
         self._album.add(state, 0)
 
-    def push(self, step: int, metrics: dict[str, jax.Array], updates: int) -> None:
+    def push(self, step: int, metrics: dict[str, jax.Array], updates: int, waited: float | None = None) -> None:
         """Takes the metrics of the call that ends at `step`; see `Recorder.push`.
 
         Raises:
             DivergedError: a number of an earlier call is not finite.
         """
-        self._rows += self.recorder.push(step, metrics, updates)
+        self._rows += self.recorder.push(step, metrics, updates, waited)
 
     def flush(self) -> None:
         """Waits for the call in flight; raises DivergedError like `push`."""

@@ -4,17 +4,15 @@ import contextlib
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan import build, compilation, distributed
-from jaxgan.data.sampler import in_rows
+from jaxgan.feed import make_feed
 from jaxgan.interrupt import Interrupt
 from jaxgan.parallel import Parallel
 from jaxgan.run import Run
 from jaxgan.state import TrainState
-from jaxgan.update import repeat
 from jaxgan.writers import ProgressLine
 
 
@@ -71,27 +69,26 @@ def train(
         return state
     logging.info("%s, %s, from update %d to %d", run.folder.path, parallel.describe(), step, total)
 
-    # What the devices hold, and the compiled call of several updates.
-    arrays = parallel.replicate(in_rows(dataset.arrays))
-    index = parallel.split(jnp.arange(experiment.counting.images_per_step, dtype=jnp.int32))
+    # What the devices are given, and the compiled call of several updates.
+    feed = make_feed(dataset, experiment, parallel, config.data.get("workers", 0))
     several = experiment.counting.steps_per_call
-    single_call = call = compilation.once(parallel.compile(experiment.step, shared=1), "the update")
+    single_call = call = compilation.once(feed.compile(1), "the update")
     if several > 1:
-        many = parallel.compile(repeat(experiment.step, several), shared=1)
-        call = compilation.once(many, f"the call of {several} updates")
+        call = compilation.once(feed.compile(several), f"the call of {several} updates")
 
     run.begin(make_progress(run.total))
-    with contextlib.closing(run), Interrupt() as interrupt:
+    with contextlib.closing(run), contextlib.closing(feed), Interrupt() as interrupt:
+        feed.begin(state, total)
         agreement = distributed.Agreement()
         if step == 0:
             run.picture_of_the_start(state)
         stopping = False
         while not (run.is_complete(step) or stopping):
-            # A run that comes from a machine with other calls may stand between two of this one's.
-            updates = several if step % several == 0 else 1
-            state, metrics = (call if updates == several else single_call)(state, index, arrays)
+            updates = experiment.counting.updates_from(step)
+            given = feed.take(idle=run.flush)
+            state, metrics = (call if updates == several else single_call)(state, *given)
             step += updates
-            run.push(step, metrics, updates)
+            run.push(step, metrics, updates, feed.waited)
             stopping = agreement.any(interrupt.signal_name is not None)
             if run.is_due(step, stopping):
                 values = run.settle(state, step, stopping)

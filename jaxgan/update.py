@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.data.sampler import sample
+from jaxgan.data.sampler import finish, sample
 from jaxgan.errors import ConfigError
 from jaxgan.games import Aux, Game
 from jaxgan.optim import Lookahead, Optimizers, Ramp
@@ -211,10 +211,34 @@ def with_data(update: Update, *, flip: bool = False, shape: tuple[int, ...] = ()
     """
 
     def step(state: TrainState, index: jax.Array, arrays: dict[str, jax.Array], axis_name: str | None = None):
-        key_data = jax.random.fold_in(state.key, 1)  # 0 is the update's
-        return update(state, sample(arrays, key_data, state.images, index, flip=flip, shape=shape), axis_name)
+        batch = sample(arrays, data_key(state.key), state.images, index, flip=flip, shape=shape)
+        return update(state, batch, axis_name)
 
     return step
+
+
+def with_batches(update: Update, *, flip: bool = False, shape: tuple[int, ...] = ()) -> Callable:
+    """`update` on batches that are brought to it, as they are stored: `(state, batch, axis_name=None) -> (...)`.
+
+    Args:
+        update, flip, shape: see `with_data`.
+
+    Returns:
+        A step whose `batch` holds "index", the global indices [d_steps * B] of the examples wanted here, and those
+        examples by the data set's names, leaves [d_steps * B, ...]. With the examples that `with_data` would have drawn
+        for itself it is the same step.
+    """
+
+    def step(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):
+        batch = finish(batch, data_key(state.key), state.images, flip=flip, shape=shape)
+        return update(state, batch, axis_name)
+
+    return step
+
+
+def data_key(key: jax.Array) -> jax.Array:
+    """The key of a run's data, made of the state's."""
+    return jax.random.fold_in(key, 1)  # 0 is the update's
 
 
 def repeat(step: Callable, times: int) -> Callable:
@@ -222,6 +246,21 @@ def repeat(step: Callable, times: int) -> Callable:
 
     def call(state, *inputs, **keywords):
         return jax.lax.scan(lambda s, _: step(s, *inputs, **keywords), state, length=times)
+
+    return call
+
+
+def repeat_on(step: Callable) -> Callable:
+    """`step` of `with_batches` run on one batch after another: `(state, batches) -> (state, metrics [times])`.
+
+    Leaves of `batches` are [d_steps * B, times, ...], so that a part of the first axis is a device's; "index" is
+    [d_steps * B], the same for all.
+    """
+
+    def call(state, batches, **keywords):
+        index = {"index": batches["index"]}
+        examples = {name: jnp.moveaxis(x, 1, 0) for name, x in batches.items() if name not in index}
+        return jax.lax.scan(lambda s, batch: step(s, {**batch, **index}, **keywords), state, examples)
 
     return call
 

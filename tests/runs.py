@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+CLOCK = ("time", "images_per_second", "input_wait")
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -38,7 +39,7 @@ def rows(workdir) -> list[dict]:
     """metrics.jsonl without what depends on the clock."""
     lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
     return [
-        {name: value for name, value in json.loads(line).items() if name not in ("time", "images_per_second")}
+        {name: value for name, value in json.loads(line).items() if name not in CLOCK}
         for line in lines
     ]
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments import dcgan, r3gan, toy2d
 from jaxgan import losses
-from jaxgan.build import label_counts, make_experiment, make_game, make_loss, make_optimizers
+from jaxgan.build import label_counts, make_experiment, make_game, make_loss, make_optimizers, stream_above
 from jaxgan.counting import Counting
 from jaxgan.data.dataset import make_dataset
 from jaxgan.errors import ConfigError
@@ -322,3 +322,17 @@ def test_a_wrong_ramp_is_named_where_it_stands(place, wrong, words):
         node[name] = ConfigDict(wrong)
     with pytest.raises(ConfigError, match=f"config.{place} is .*{words}"):
         make_experiment(config, (8, 8, 1), 100)
+
+
+def test_what_is_streamed():
+    config = tiny()
+    assert stream_above(config) == 4e9
+    for stream, limit in (("always", 0.0), ("never", float("inf"))):
+        config.data.stream = stream
+        assert stream_above(config) == limit
+    config.data.stream = "sometimes"
+    with pytest.raises(ConfigError, match=r"config\.data\.stream 'sometimes'; known: auto, always, never"):
+        stream_above(config)
+    older = config.to_dict()
+    del older["data"]["stream"], older["data"]["resident_bytes"]
+    assert stream_above(ConfigDict(older)) == float("inf")

@@ -86,3 +86,9 @@ def test_the_head_of_a_row():
     assert COUNTING.row(0) == {"step": 0, "images": 0, "epoch": 0.0}
     assert COUNTING.row(100) == {"step": 100, "images": 6400, "epoch": 1.28}
     assert list(COUNTING.row(1)) == ["step", "images", "epoch"]
+
+
+def test_calls_of_several_updates_begin_at_their_own_steps():
+    counting = Counting(64, 5000, steps_per_call=5)
+    assert [counting.updates_from(step) for step in (0, 5, 10, 7, 8, 9)] == [5, 5, 5, 1, 1, 1]
+    assert {COUNTING.updates_from(step) for step in range(9)} == {1}

@@ -158,6 +158,28 @@ def test_a_checkpoint_of_one_process_goes_on_in_two_as_the_same_run(one_device, 
     assert_same_state(here(RING, tmp_path / "run", parallel="jit"), one_device[1])
 
 
+STREAMED = {"data.stream": "always", "data.flip": True, "batch_size": 16, "steps_per_call": 2, "d_steps": 2}
+STREAMED |= {"duration": "8 steps", "log_every": "1 steps", "checkpoint_every": "4 steps", "sample_every": "0 steps"}
+# As in ring.py: steps nearly proportional to the gradient.
+for side in ("generator", "discriminator"):
+    STREAMED |= {f"optimizer.{side}.eps": 0.1, f"optimizer.{side}.learning_rate": 0.1}
+
+
+@pytest.mark.slow
+def test_a_streamed_run_of_two_processes_is_the_resident_one_of_one_and_goes_on_in_one(tmp_path):
+    digits = "experiments/mlp.py:tiny"
+    expected = here(digits, tmp_path / "one", **{**STREAMED, "data.stream": "never", "parallel": "jit"})
+    outcome = finish(start(*arguments(digits, tmp_path / "two", **STREAMED)))
+    assert [status for status, _, _ in outcome] == [0, 0], outcome
+    shutil.copytree(tmp_path / "two", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")
+    states = here(digits, tmp_path / "two", **STREAMED), here(digits, tmp_path / "run", **STREAMED, parallel="jit")
+    for state, folder in zip(states, ("two", "run"), strict=True):
+        assert_same_state(state, expected)
+        for a, b in zip(rows(tmp_path / folder), rows(tmp_path / "one"), strict=True):
+            assert a == pytest.approx(b, rel=2e-4, abs=1e-5)
+
+
 @pytest.mark.slow
 def test_two_processes_sample_and_measure_as_one(two_processes):
     workdir, _ = two_processes

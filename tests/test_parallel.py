@@ -53,6 +53,15 @@ def test_a_batch_that_divides_is_fine():
         Parallel("jit").check_batch_size(0)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_process_alone_brings_the_whole_batch(mode):
+    parallel, batch = Parallel(mode, jax.devices()[:4]), {"x": np.arange(24).reshape(8, 3)}
+    np.testing.assert_array_equal(parallel.own_rows(8), np.arange(8))
+    brought, split = parallel.split_own(batch, 8)["x"], parallel.split(batch)["x"]
+    assert brought.sharding == split.sharding
+    np.testing.assert_array_equal(brought, split)
+
+
 def test_replicate_puts_a_copy_everywhere():
     tree = four().replicate({"a": np.arange(6.0).reshape(2, 3), "key": jax.random.key(5)})
     assert tree["a"].shape == (2, 3)

@@ -173,3 +173,31 @@ def test_seconds_left_is_the_pace_so_far(clock):
 def test_no_rows_are_asked_for():
     """A duration of 0 means never for pictures and checkpoints; here too."""
     assert play(recorder(log_every=0), [1, 2, 3]) == []
+
+
+def test_the_time_spent_waiting_for_data_is_a_share_of_each_row_and_told_of_once(clock, caplog):
+    r, rows = recorder(log_every=2), []
+    for step in range(1, 12):
+        waited = {1: 50.0, 2: 0.5, 7: 0.5}.get(step, 0.0)  # before step 1 the program was compiled
+        if waited:
+            rows += r.flush()
+            clock[0] += waited
+        rows += r.push(step, metrics(step), 1, waited)
+        clock[0] += 1.0
+    rows += r.flush()
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10]
+    assert rows[0]["input_wait"] == pytest.approx(0.5 / 1.5, abs=1e-4)  # from the end of step 1 to the end of step 2
+    assert rows[1]["input_wait"] == rows[4]["input_wait"] == 0.0
+    assert sum(row["input_wait"] > 0 for row in rows) == 2
+    assert caplog.text.count("stood still") == 1 and "--config.data.workers" in caplog.text
+
+
+def test_a_slow_start_is_no_reason_to_warn_and_a_resident_run_has_no_such_column(clock, caplog):
+    r = recorder(log_every=1)
+    for step in (1, 2, 3, 4):
+        r.flush()
+        clock[0] += 1.0
+        r.push(step, metrics(step), 1, 1.0 if step < 3 else 0.0)
+        clock[0] += 1.0
+    assert "stood still" not in caplog.text
+    assert all("input_wait" not in row for row in play(recorder(), range(1, STEPS + 1)))

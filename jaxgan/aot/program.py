@@ -5,16 +5,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxgan import build
 from jaxgan.aot.chips import GiB
 from jaxgan.aot.shapes import DataShape
-from jaxgan.data.sampler import in_rows
+from jaxgan.data import SEEDED
 from jaxgan.errors import ConfigError
+from jaxgan.feed import CALLS_AHEAD, abstract_given, compile_call
 from jaxgan.parallel import Parallel
-from jaxgan.update import repeat
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GiB, "T": 2**40}
 # The compiler says either what its temporaries need, before it places them, or what the whole program would.
@@ -25,7 +24,7 @@ _TOTAL = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
 class Memory(NamedTuple):
     """Bytes on one device."""
 
-    arguments: float  # the state, the data
+    arguments: float  # the state, the data or the batches of it that lie ready
     outputs: float  # but for what takes the place of arguments
     temporaries: float
     code: float
@@ -77,22 +76,23 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     parallel = Parallel(config.parallel, devices)
     parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
     experiment = build.make_experiment(config, data.shape, data.examples, data.label_counts)
-    counting = experiment.counting
     state = parallel.abstract(jax.eval_shape(experiment.new_state))
-    index = parallel.abstract_split(jax.ShapeDtypeStruct((counting.images_per_step,), jnp.int32))
-    arrays = parallel.abstract(jax.eval_shape(in_rows, data.arrays))
-    step = repeat(experiment.step, counting.steps_per_call) if counting.steps_per_call > 1 else experiment.step
-    lowered = parallel.compile(step, shared=1).lower(state, index, arrays)
+    updates = experiment.counting.steps_per_call
+    streamed = data.nbytes > build.stream_above(config) and config.data.name not in SEEDED
+    given = abstract_given(experiment, parallel, updates, data.arrays, streamed)
+    # Of batches that are brought in, the next ones are there already while one is used.
+    ahead = CALLS_AHEAD * _size(given) / len(parallel.devices) if streamed else 0.0
+    lowered = compile_call(experiment, parallel, updates, streamed).lower(state, *given)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        memory = read_exhaustion(str(error), _size((state, arrays)))
+        memory = read_exhaustion(str(error), _size((state, data.arrays)) if not streamed else _size(state) + ahead)
         if memory is None:
             raise ConfigError(f"XLA does not compile this for {parallel.describe()}: {str(error).splitlines()[0]}")
         return Program(config, parallel, experiment, memory, None)
     stats = compiled.memory_analysis()
-    outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
-    sizes = (stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes)
+    arguments, outputs = stats.argument_size_in_bytes + ahead, stats.output_size_in_bytes - stats.alias_size_in_bytes
+    sizes = (arguments, outputs, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes)
     return Program(config, parallel, experiment, Memory(*sizes, available), compiled)
 
 

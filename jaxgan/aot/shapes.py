@@ -28,13 +28,18 @@ class DataShape(NamedTuple):
         examples: how many there are.
         shape: of one.
         label_counts: examples of each class; () where there are no labels.
-        arrays: as they lie on every device, without their values.
+        arrays: as the data set has them, without their values.
     """
 
     examples: int
     shape: tuple[int, ...]
     label_counts: tuple[int, ...]
     arrays: dict[str, jax.ShapeDtypeStruct]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the decoded pictures."""
+        return self.arrays["real"].size * self.arrays["real"].dtype.itemsize
 
 
 def find_data_shape(config: ConfigDict, given: str = "") -> DataShape:

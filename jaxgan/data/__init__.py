@@ -1,8 +1,9 @@
-"""Data sets by name, as arrays in the host's memory.
+"""Data sets by name, as arrays in the host's memory, or streamed from disk where they are too large for that.
 
 Everything but points and folders comes through TFDS, whose directories this room writes and reads without TensorFlow.
 """
 
+import math
 import os
 
 from jaxgan.data.dataset import Dataset
@@ -25,6 +26,7 @@ def load(
     data_dir: str | None = None,
     path: str | None = None,
     seed: int = 0,
+    stream_above: float = math.inf,
 ) -> Dataset:
     """A whole data set.
 
@@ -37,6 +39,8 @@ def load(
         data_dir: where TFDS keeps data sets; TFDS_DATA_DIR or ~/tensorflow_datasets if None.
         path: of the folder, for "folder".
         seed: of the points in the plane and of the triples of stacked digits.
+        stream_above: a set whose decoded pictures take more bytes than this is streamed. Points and triples, which are
+            made in memory, never are.
 
     Raises:
         ConfigError: an unknown name, split or size.
@@ -54,7 +58,9 @@ def load(
     if name == "folder":
         from jaxgan.data import folder
 
-        return folder.load(path, image_size=image_size, channels=channels, data_dir=data_dir)
+        return folder.load(
+            path, image_size=image_size, channels=channels, data_dir=data_dir, stream_above=stream_above
+        )
     if name in STACKED:
         from jaxgan.data import stacked
 
@@ -66,7 +72,9 @@ def load(
 
     # Given outright: left to find a default, TFDS looks into every folder it knows, with warnings and TensorFlow.
     data_dir = os.path.expanduser(data_dir or cache.default_data_dir())
-    dataset = prepared.load(_builder(name, data_dir), split=split, image_size=image_size, channels=channels)
+    dataset = prepared.load(
+        _builder(name, data_dir), split=split, image_size=image_size, channels=channels, stream_above=stream_above
+    )
     return dataset._replace(name=name)  # "cycle_gan/monet2photo", where the builder is called "cycle_gan"
 
 

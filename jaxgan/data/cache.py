@@ -19,16 +19,23 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def fingerprint(root: Path, files: Iterable[Path]) -> str:
-    """Changes when a file is added, removed or rewritten."""
-    digest = hashlib.sha256(os.fsencode(root.resolve()))  # a name on disk need not be text
+def fingerprint(root: Path, files: Iterable[Path], anywhere: bool = False) -> str:
+    """Changes when a file is added, removed or rewritten.
+
+    Args:
+        root: the folder they are in.
+        files: that are looked at.
+        anywhere: the same for all copies of the folder, wherever and whenever they were made: names and sizes alone.
+    """
+    digest = hashlib.sha256(b"" if anywhere else os.fsencode(root.resolve()))  # a name on disk need not be text
     for file in files:
         digest.update(b"\0" + os.fsencode(file.relative_to(root)))
         try:
             status = file.stat()
         except OSError:  # a link to nowhere: named when it is decoded
             continue
-        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        facts = (status.st_size,) if anywhere else (status.st_size, status.st_mtime_ns)
+        digest.update("".join(f"\0{fact}" for fact in facts).encode())
     return digest.hexdigest()[:16]
 
 
@@ -38,23 +45,32 @@ def load_or_make(folder: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]]
     `folder` must name everything that the result depends on. A cache that cannot be read is made anew; one that
     cannot be written costs time but nothing else, so that is a warning.
     """
+    return _load_or_make(folder, ("real", "label"), make)
+
+
+def load_or_make_labels(folder: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Labels `[N]` alone, like `load_or_make` of the same folder, for pictures that are not kept decoded."""
+    return _load_or_make(folder, ("label",), lambda: (make(),))[0]
+
+
+def _load_or_make(folder, names, make):
     try:
-        real, label = np.load(folder / "real.npy"), np.load(folder / "label.npy")
-        if len(real) == len(label):
-            return real, label
+        arrays = tuple(np.load(folder / f"{name}.npy") for name in names)
+        if len({len(array) for array in arrays}) == 1:
+            return arrays
     except FileNotFoundError:
         pass
     except Exception as error:  # NumPy raises anything, from BadZipFile to SyntaxError, for a damaged file
         logging.warning("decoding again, because %s cannot be read: %s", folder, error)
-    real, label = make()
+    arrays = make()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Pictures last: their file is what says that the cache is whole.
-        _save(folder / "label.npy", label)
-        _save(folder / "real.npy", real)
+        for name, array in reversed(list(zip(names, arrays, strict=True))):
+            _save(folder / f"{name}.npy", array)
     except OSError as error:
         logging.warning("the decoded pictures cannot be kept in %s: %s", folder, error)
-    return real, label
+    return arrays
 
 
 def _save(path: Path, array: np.ndarray):

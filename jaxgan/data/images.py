@@ -90,7 +90,7 @@ def decode_all(
     """
     pictures, labels, filled = None, np.zeros(count, np.int64), 0
     progress = _Progress(count, what)
-    with _threads() as pool:
+    with threads() as pool:
         chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
         for chunk, decoded in zip(chunks, pool.map(lambda chunk: list(decode(chunk)), chunks), strict=True):
             for picture, label in decoded:
@@ -99,7 +99,7 @@ def decode_all(
                 if pictures is None:
                     pictures = _room_for(count, picture.shape, what)
                 if picture.shape != pictures.shape[1:]:
-                    raise DataError(_differ(what, pictures.shape[1:], picture.shape))
+                    raise DataError(differ(what, pictures.shape[1:], picture.shape))
                 pictures[filled], labels[filled] = picture, label
                 filled += 1
             progress(chunk.stop)
@@ -109,7 +109,8 @@ def decode_all(
 
 
 @contextlib.contextmanager
-def _threads():
+def threads():
+    """A pool of as many threads as there are cores."""
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         yield pool
@@ -135,7 +136,8 @@ def _physical_memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _differ(what: str, one: tuple[int, ...], other: tuple[int, ...]) -> str:
+def differ(what: str, one: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """The message about pictures of two shapes [H, W, C]."""
     sizes = " and ".join(f"{height}x{width}" for height, width, _ in (one, other))
     return f"{what}: the pictures differ in size ({sizes}). Set image_size, so that they are cropped and resized."
 

@@ -1,22 +1,32 @@
-"""TFDS data sets on disk: prepared when missing, then read without TensorFlow into one array."""
+"""TFDS data sets on disk: prepared when missing, then read without TensorFlow, into one array or as a stream."""
 
 import contextlib
+import dataclasses
 import difflib
 import importlib.util
 import io
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
 from jaxgan.data import cache, images
 from jaxgan.data.dataset import Dataset, make_dataset
+from jaxgan.data.stored import Stored
 from jaxgan.errors import ConfigError, DataError, JaxganError
 
 
 def load(
-    builder: tfds.core.DatasetBuilder, *, split: str, image_size: int | None = None, channels: int | None = None
+    builder: tfds.core.DatasetBuilder,
+    *,
+    split: str,
+    image_size: int | None = None,
+    channels: int | None = None,
+    stream_above: float = math.inf,
 ) -> Dataset:
     """The pictures of a TFDS data set, as `images.to_array` makes them; prepared first if they are not on disk.
 
@@ -24,6 +34,7 @@ def load(
         builder: of the data set; it knows its folder.
         split: TFDS's notation, such as "train" or "train[:10%]".
         image_size, channels: see `images.to_array`; left out: as the data set has them.
+        stream_above: bytes of decoded pictures above which they are left on disk.
 
     Raises:
         ConfigError: there is no such split.
@@ -38,31 +49,74 @@ def load(
     channels = channels or (1 if features["image"].shape[-1] == 1 else 3)
     labels = features["label"] if "label" in features else None
     label_names = tuple(labels.names) if isinstance(labels, tfds.features.ClassLabel) else ()
-    source = _open(stored, split)
+    read = _Reader(_open(stored, split), Path(builder.data_path), image_size, channels)
+    count, what = len(read.source), f"{builder.name} {split}"
+    files = sorted(read.root.iterdir())
+    # The files' times too: the set may have been removed and prepared anew, of other files, under the same version.
+    key = f"{split}-{image_size or 'own'}-{channels}-{cache.fingerprint(read.root, files)}".replace("/", "_")
+    kept_in = Path(builder.data_dir_root, "jaxgan_arrays", stored.info.full_name, key)
+
+    if stream_above < math.inf:
+        shape = (image_size, image_size, channels) if image_size else read(0).shape
+        if count * math.prod(shape) > stream_above:
+            identity = f"{split} {cache.fingerprint(read.root, files, anywhere=True)}"
+            real = Stored(read, (count, *shape), what, f"{kept_in}", identity)
+            label = _labels(read, kept_in) if label_names else np.zeros(count, np.int64)
+            return make_dataset(builder.name, real, label, label_names)
 
     def decode(chunk: range):
-        for example in source.__getitems__(list(chunk)):
-            with Image.open(io.BytesIO(example["image"])) as picture:
-                yield images.to_array(picture, image_size, channels), example["label"] if label_names else 0
+        for example in read.source.__getitems__(list(chunk)):
+            yield read.decode(example), example["label"] if label_names else 0
 
     def make():
+        with read.damage_told():
+            return images.decode_all(decode, count, what)
+
+    real, label = cache.load_or_make(kept_in, make) if count > cache.THRESHOLD else make()
+    return make_dataset(builder.name, real, label, label_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Decodes pictures of a split one by one. It can be pickled."""
+
+    source: Any  # TFDS's, of undecoded examples
+    root: Path
+    image_size: int | None
+    channels: int
+
+    def __call__(self, row: int) -> np.ndarray:
+        with self.damage_told(f" at example {row}"):
+            return self.decode(self.source[row])
+
+    def decode(self, example: dict[str, Any]) -> np.ndarray:
+        with Image.open(io.BytesIO(example["image"])) as picture:
+            return images.to_array(picture, self.image_size, self.channels)
+
+    @contextlib.contextmanager
+    def damage_told(self, where: str = ""):
         try:
-            return images.decode_all(decode, len(source), f"{builder.name} {split}")
-        except (RuntimeError, OSError, ValueError) as error:  # of ArrayRecord's reader and of Pillow
+            yield
+        except (RuntimeError, OSError, ValueError, SyntaxError) as error:  # of ArrayRecord's reader and of Pillow
             raise DataError(
-                f"{builder.data_path} is damaged: {error}. Remove that folder and start the same command again; "
+                f"{self.root} is damaged{where}: {error}. Remove that folder and start the same command again; "
                 "it is prepared anew."
             )
 
-    if len(source) > cache.THRESHOLD:
-        # The files' times too: the set may have been removed and prepared anew, of other files, under the same version.
-        prepared = cache.fingerprint(Path(builder.data_path), sorted(Path(builder.data_path).iterdir()))
-        key = f"{split}-{image_size or 'own'}-{channels}-{prepared}".replace("/", "_")
-        folder = Path(builder.data_dir_root, "jaxgan_arrays", stored.info.full_name, key)
-        real, label = cache.load_or_make(folder, make)
-    else:
-        real, label = make()
-    return make_dataset(builder.name, real, label, label_names)
+
+def _labels(read: _Reader, kept_in: Path) -> np.ndarray:
+    """The labels alone, without decoding a picture."""
+    count = len(read.source)
+
+    def one(start: int) -> list[int]:
+        chunk = range(start, min(start + images.CHUNK, count))
+        return [example["label"] for example in read.source.__getitems__(list(chunk))]
+
+    def make() -> np.ndarray:
+        with read.damage_told(), images.threads() as pool:
+            return np.concatenate(list(pool.map(one, range(0, count, images.CHUNK))))
+
+    return cache.load_or_make_labels(kept_in, make) if count > cache.THRESHOLD else make()
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:

@@ -6,22 +6,15 @@ small keyed permutation, so that there is no index array to shuffle, to carry al
 any step, on any number of devices, with the data it would have seen.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_ROUNDS = 4
+from jaxgan.data.order import ROUNDS, Order, epochs_of, permuted
 
 
 def shuffled_index(key: jax.Array, place: jax.Array, size: int) -> jax.Array:
     """Where the example at `place` of an epoch stands in the data set: a permutation of range(size), keyed by `key`.
-
-    Mixes the bits of `place` within the next power of two by multiplications with odd numbers and xor-shifts, each
-    of which can be undone, and walks on along its cycle until the result is below `size`. The walk has a fixed number
-    of steps, because a loop that ends on a condition makes a GPU ask its host after every turn; a place still
-    outside after them (probability below 1e-12) is wrapped.
 
     Args:
         key: one PRNG key for the epoch.
@@ -31,25 +24,26 @@ def shuffled_index(key: jax.Array, place: jax.Array, size: int) -> jax.Array:
     Returns:
         int32, the shape of `place`.
     """
-    bits = max(1, (size - 1).bit_length())
-    mask = jnp.uint32(2**bits - 1)
-    keys = jax.random.bits(key, (_ROUNDS, 2), jnp.uint32)
+    return permuted(_constants(key), place.astype(jnp.uint32), size)
 
-    def mix(x):
-        for multiplier, offset in keys:
-            x = ((x ^ offset) * (multiplier | 1)) & mask
-            x = x ^ (x >> ((bits + 1) // 2))
-        return x
 
-    def walk(x):
-        return jnp.where(x < size, x, mix(x))
+def _constants(key: jax.Array) -> jax.Array:
+    return jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
 
-    x = mix(place.astype(jnp.uint32))
-    outside = 1.0 - size / 2**bits  # the share of the power of two that is not in the data set, below 1/2
-    steps = math.ceil(math.log(1e-12) / math.log(outside)) if outside else 0
-    for _ in range(steps):
-        x = walk(x)
-    return (x % size).astype(jnp.int32)
+
+def order_ahead(key: jax.Array, first: int, count: int, size: int) -> Order:
+    """The order of `count` places of the stream from `first` on, for what reads them on the host.
+
+    Args:
+        key: the run's data key, see `sample`.
+        first: place of the first one.
+        count: how many.
+        size: of the data set.
+    """
+    order_key, _ = jax.random.split(key)
+    epochs = epochs_of(first, count, size)
+    constants = jax.jit(jax.vmap(lambda epoch: _constants(jax.random.fold_in(order_key, epoch))))
+    return Order(size, epochs, np.asarray(constants(epochs.astype(np.uint32))))
 
 
 def in_rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -86,16 +80,30 @@ def sample(
     """
     size = arrays["real"].shape[0]
     place = first + index.astype(jnp.uint32)
-    order_key, flip_key = jax.random.split(key)
+    order_key, _ = jax.random.split(key)
     epoch_keys = jax.vmap(lambda epoch: jax.random.fold_in(order_key, epoch))(place // size)
     rows = jax.vmap(lambda k, p: shuffled_index(k, p, size))(epoch_keys, place % size)
     batch = {name: array[rows] for name, array in arrays.items()}
+    return finish({**batch, "index": index}, key, first, flip=flip, shape=shape)
+
+
+def finish(
+    batch: dict[str, jax.Array], key: jax.Array, first: jax.Array, *, flip: bool = False, shape: tuple[int, ...] = ()
+) -> dict[str, jax.Array]:
+    """A batch of examples as they are stored, made into what an update takes; see `sample`.
+
+    Args:
+        batch: "real" [B, ...] as in the data set, "index" [B], and whatever else, which stays as it is.
+        key, first, flip, shape: see `sample`.
+    """
     real = as_float(batch["real"])
     real = real.reshape(-1, *shape) if shape else real
     if flip:
+        place = first + batch["index"].astype(jnp.uint32)
+        _, flip_key = jax.random.split(key)
         coin = jax.vmap(lambda p: jax.random.bernoulli(jax.random.fold_in(flip_key, p)))(place)
         real = jnp.where(coin[:, None, None, None], real[:, :, ::-1], real)
-    return {**batch, "real": real, "index": index}
+    return {**batch, "real": real}
 
 
 def as_float(x: jax.Array) -> jax.Array:

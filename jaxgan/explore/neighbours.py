@@ -11,10 +11,11 @@ from PIL import Image, ImageDraw
 from jaxgan import build, pictures
 from jaxgan.data.cache import default_data_dir
 from jaxgan.errors import DataError
-from jaxgan.evaluation import choose_features, extract_set, make_reference
+from jaxgan.evaluation import choose_features
 from jaxgan.explore.opened import check_range, open_run
 from jaxgan.metrics.features import load_features
 from jaxgan.metrics.neighbours import nearest
+from jaxgan.reference import extract_set, make_reference
 from jaxgan.sampling import Generator
 
 _CAPTION = 12  # pixels below a picture

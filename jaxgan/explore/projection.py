@@ -14,10 +14,11 @@ from jaxgan import pictures
 from jaxgan.console import progress_of
 from jaxgan.data.images import to_array
 from jaxgan.errors import ConfigError, DataError
-from jaxgan.evaluation import choose_features, plain_name
+from jaxgan.evaluation import choose_features
 from jaxgan.explore.opened import STYLES, Opened, check_range, in_parts, open_run
 from jaxgan.metrics.features import CLASSIFIERS, STACKED
 from jaxgan.metrics.networks import classifier
+from jaxgan.reference import plain_name
 
 
 def projection(

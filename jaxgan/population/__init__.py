@@ -101,6 +101,11 @@ def _datasets(configs: Sequence[ConfigDict]) -> list[Dataset]:
     for key, config in zip(keys, configs, strict=True):
         if key not in loaded:
             loaded[key] = build.load_data(config)
+            if loaded[key].is_streamed:
+                raise ConfigError(
+                    f"members of a population draw from one data set on their device, but {config.data.name} is "
+                    "streamed: set config.data.stream=never, or train single runs"
+                )
     return [loaded[key] for key in keys]
 
 

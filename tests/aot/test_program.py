@@ -30,6 +30,16 @@ def test_its_arguments_are_the_state_the_data_and_a_share_of_the_batch(program):
     assert program.memory.fits is None and program.memory.total > program.memory.arguments
 
 
+def test_a_streamed_set_takes_no_more_than_the_batches_that_lie_ready():
+    config = dcgan.get_config("tiny")
+    config.steps_per_call, config.data.stream = 2, "always"
+    program = compile_update(config, jax.devices()[:4], find_data_shape(config), None)
+    state = jax.eval_shape(program.experiment.new_state)
+    numbers = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    # Two of each batch's eight pictures, for two updates, three times; the labels are not asked for.
+    assert program.memory.arguments == pytest.approx(numbers + 3 * 2 * 2 * 784, abs=256)
+
+
 def test_the_state_is_given_away(program):
     state = jax.eval_shape(program.experiment.new_state)
     assert program.memory.outputs < 0.1 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

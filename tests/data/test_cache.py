@@ -65,6 +65,30 @@ def test_lengths_that_do_not_match_are_made_anew(tmp_path):
     assert make.calls == 2
 
 
+def test_labels_alone_are_kept_where_the_pictures_would_be(tmp_path):
+    make = Maker()
+
+    def labels(folder):
+        return cache.load_or_make_labels(folder, lambda: make()[1])
+
+    for _ in range(2):
+        np.testing.assert_array_equal(labels(tmp_path / "a"), LABEL)
+    assert make.calls == 1 and [file.name for file in (tmp_path / "a").iterdir()] == ["label.npy"]
+    load(tmp_path / "a", make)  # finds no pictures there
+    load(tmp_path / "b", make)
+    np.testing.assert_array_equal(labels(tmp_path / "b"), LABEL)
+    assert make.calls == 3
+
+
+def test_copies_of_files_are_told_apart_only_where_that_is_wanted(tmp_path):
+    for name, content in (("a", b"one"), ("b", b"two"), ("c", b"three")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(content)
+    roots = [tmp_path / name for name in "abc"]
+    here, anywhere = ([cache.fingerprint(r, [r / "file"], anywhere=flag) for r in roots] for flag in (False, True))
+    assert len(set(here)) == 3 and anywhere[0] == anywhere[1] != anywhere[2]
+
+
 def test_no_pickle_is_ever_opened(tmp_path):
     class Bomb:
         def __reduce__(self):

@@ -119,6 +119,31 @@ def test_large_sets_are_kept_decoded(tmp_path, monkeypatch):
                 prepared.load(make_builder(tmp_path), **{"split": "train", **other})
 
 
+@pytest.mark.parametrize("threshold", [10, 10_000])
+def test_a_streamed_set_holds_the_same_examples_and_keeps_its_labels_alone(threshold, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "THRESHOLD", threshold)
+    builder, options = make_builder(tmp_path, tfds.features.ClassLabel(names=["even", "odd"])), {"split": "train[3:]"}
+    streamed = prepared.load(builder, **options, stream_above=0)
+    kept = [file.name for file in (tmp_path / "jaxgan_arrays").rglob("*.npy")]
+    assert kept == (["label.npy"] if threshold < 17 else [])
+    resident = prepared.load(builder, **options)
+    assert streamed.is_streamed and not resident.is_streamed
+    assert streamed.arrays["real"].shape == (17, 6, 8, 3) and streamed.label_names == resident.label_names
+    for name, array in resident.arrays.items():
+        np.testing.assert_array_equal(streamed.arrays[name][:], array)
+        assert streamed.arrays[name].dtype == array.dtype
+    assert streamed.checksum() == prepared.load(builder, **options, stream_above=0).checksum()
+    assert streamed.checksum() != prepared.load(builder, split="train", stream_above=0).checksum()
+
+
+def test_a_set_is_streamed_where_its_pictures_take_more_than_the_limit(tmp_path):
+    builder = make_builder(tmp_path)
+    for options, size in (({}, 20 * 6 * 8 * 3), ({"image_size": 4, "channels": 1}, 20 * 4 * 4)):
+        for limit in (size, size - 1):
+            found = prepared.load(builder, split="train", **options, stream_above=limit)
+            assert found.is_streamed == (limit < size)
+
+
 def test_a_set_that_was_prepared_anew_is_decoded_anew(tmp_path, monkeypatch):
     """As when its folder was removed because the pictures behind it had changed, under the same version."""
     monkeypatch.setattr(cache, "THRESHOLD", 10)
