@@ -41,7 +41,7 @@ LEVELS = {
     "evaluation": 4,
     "judge": 5,
     "describe": 4,
-    "aot": 4,
+    "aot": 8,
     "evaluate": 6,
     "explore": 6,
     "run": 6,

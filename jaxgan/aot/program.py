@@ -83,17 +83,35 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     arrays = parallel.abstract(jax.eval_shape(in_rows, data.arrays))
     step = repeat(experiment.step, counting.steps_per_call) if counting.steps_per_call > 1 else experiment.step
     lowered = parallel.compile(step, shared=1).lower(state, index, arrays)
+    memory, compiled = finish(lowered, size_of((state, arrays)), available, parallel.describe())
+    return Program(config, parallel, experiment, memory, compiled)
+
+
+def finish(
+    lowered: jax.stages.Lowered, arguments: float, available: float | None, layout: str
+) -> tuple[Memory, jax.stages.Compiled | None]:
+    """Compiles; None where the compiler ran out of the device's memory.
+
+    Args:
+        lowered: the program.
+        arguments: bytes that they take on a device, for the case that the compiler does not say.
+        available: a device's memory in bytes; None where it is not known.
+        layout: in words, for the message.
+
+    Raises:
+        ConfigError: the compiler refuses the program for another reason than memory.
+    """
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        memory = read_exhaustion(str(error), _size((state, arrays)))
+        memory = read_exhaustion(str(error), arguments)
         if memory is None:
-            raise ConfigError(f"XLA does not compile this for {parallel.describe()}: {str(error).splitlines()[0]}")
-        return Program(config, parallel, experiment, memory, None)
+            raise ConfigError(f"XLA does not compile this for {layout}: {str(error).splitlines()[0]}")
+        return memory, None
     stats = compiled.memory_analysis()
     outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     sizes = (stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes)
-    return Program(config, parallel, experiment, Memory(*sizes, available), compiled)
+    return Memory(*sizes, available), compiled
 
 
 def read_exhaustion(message: str, arguments: float) -> Memory | None:
@@ -143,7 +161,7 @@ def nearest_batch(program: Program, compile_at: Callable[[int], Program], tries:
     return found
 
 
-def _size(tree) -> float:
+def size_of(tree) -> float:
     """Bytes of a tree of shapes, keys as the numbers they are made of."""
     return float(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
