@@ -119,13 +119,14 @@ def compile_ahead(config, workdir: str) -> str:
     from jaxgan.aot import describe
 
     points = None
-    if _SEEDS.present:
-        from jaxgan.population.seeds import with_seeds
+    if _SAMPLER.value == "grid":
         from jaxgan.sweeps.space import read_space
 
-        is_grid = _SAMPLER.value == "grid"
-        of = read_space(config_flags.get_config_filename(FLAGS["config"]), "grid").points if is_grid else [{}]
-        points = with_seeds(of, config.seed, _SEEDS.value)
+        points = read_space(config_flags.get_config_filename(FLAGS["config"]), "grid").points
+    if _SEEDS.present:
+        from jaxgan.population.seeds import with_seeds
+
+        points = with_seeds(points or [{}], config.seed, _SEEDS.value)
     return describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value, points=points)
 
 

@@ -154,10 +154,13 @@ class Together:
                 member.look(self._program.member(self._states, place), step)
             is_exchange = self._exploit is not None and self._run.is_exchange(step, self._exploit.every)
             revived = self._exchange(places, step) if is_exchange else []
-            for place in (*places, *revived):
-                self._members[place].keep(self._program.member(self._states, place), step, stopping, self._report)
-            if is_exchange:  # a member that has to make it again needs the others as they are now
-                self._wait()
+            # An exchange is on disk before anybody goes on: who has to make it again needs the others as they are now.
+            # It is made again by those who come to this step again, so who has not come to it is saved before them.
+            for some in (revived, places):
+                for place in some:
+                    self._members[place].keep(self._program.member(self._states, place), step, stopping, self._report)
+                if is_exchange:
+                    self._wait()
 
     def _exchange(self, places: Sequence[int], step: int) -> list[int]:
         """Lets the worst go on from the best that stand at this step.

@@ -118,6 +118,7 @@ class Member:
     def diverge(self, reason: Exception) -> None:
         """Freezes the member; its folder keeps what was good."""
         logging.warning("%s: %s The other members go on.", self.run.folder.path, reason)
+        self.run.write()
         self._end("diverged")
 
     @property

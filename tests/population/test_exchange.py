@@ -104,26 +104,35 @@ class Killed(BaseException):
     """What nobody catches."""
 
 
-@pytest.mark.parametrize("saved", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow)])
-def test_killed_between_an_exchange_and_its_checkpoints_it_ends_bit_for_bit_the_same(saved, trained, tmp_path):
-    """At the second exchange, when so many of the four members have saved what came of it."""
-    workdirs, (straight, *_) = folders(tmp_path, SLOW_AND_FAST), trained
+def killed_at(step, saved, *given, **options):
+    """Trains a population that is killed in an exchange, when so many members have saved what came of it."""
     keep, kept = Member.keep, []
 
-    def killed(member, state, step, *rest):
-        if step == 12 and len(kept) == saved:
+    def killed(member, state, at, *rest):
+        if at == step and len(kept) == saved:
             raise Killed
-        keep(member, state, step, *rest)
-        if step == 12:
+        keep(member, state, at, *rest)
+        if at == step:
             member.run.checkpoints.wait()
             kept.append(member)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Member, "keep", killed)
-        train_population(members(*SLOW_AND_FAST), workdirs, devices=jax.devices()[:2], exploit=Exploit(0.5))
-    steps = [max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) for workdir in workdirs]
-    assert sorted(steps) == [8] * (4 - saved) + [12] * saved
-    train_population(members(*SLOW_AND_FAST), workdirs, devices=jax.devices()[:2], exploit=Exploit(0.5))
+        train_population(*given, **options)
+
+
+def newest(workdir):
+    return max((int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")), default=0)
+
+
+@pytest.mark.parametrize("saved", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_between_an_exchange_and_its_checkpoints_it_ends_bit_for_bit_the_same(saved, trained, tmp_path):
+    """At the second exchange, when so many of the four members have saved what came of it."""
+    workdirs, (straight, *_) = folders(tmp_path, SLOW_AND_FAST), trained
+    given, options = (members(*SLOW_AND_FAST), workdirs), {"devices": jax.devices()[:2], "exploit": Exploit(0.5)}
+    killed_at(12, saved, *given, **options)
+    assert sorted(map(newest, workdirs)) == [8] * (4 - saved) + [12] * saved
+    train_population(*given, **options)
     for a, b in zip(workdirs, straight, strict=True):
         assert lineage(a) == lineage(b) and rows(a) == rows(b)
         assert fingerprint(a, 24) == fingerprint(b, 24)
@@ -159,6 +168,21 @@ def test_who_has_diverged_is_replaced_first_and_goes_on(tmp_path, caplog):
     assert all(np.isfinite(value) for row in rows(workdirs[1]) for value in row.values())
     assert [row["step"] for row in rows(workdirs[1])][-1] == 40
     assert lineage(workdirs[0]) == lineage(workdirs[2]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", [0, 1, 2])
+def test_a_kill_does_not_change_how_one_that_has_diverged_goes_on(saved, tmp_path):
+    """It saves before the two others, which are those that would make the exchange again."""
+    given, straight, disturbed = plain_gradients(), folders(tmp_path / "a", [0] * 3), folders(tmp_path / "b", [0] * 3)
+    options = {"devices": jax.devices()[:1], "exploit": Exploit(0.25)}
+    train_population(given, straight, **options)
+    killed_at(20, saved, given, disturbed, **options)
+    assert list(map(newest, disturbed)) == [20 if saved > 1 else 16, 20 if saved else 0, 16]
+    train_population(given, disturbed, **options)
+    for a, b in zip(straight, disturbed, strict=True):
+        assert lineage(a) == lineage(b) and fingerprint(a, 40) == fingerprint(b, 40)
+        assert rows(a) == rows(b)
 
 
 @pytest.mark.slow  # two programs
