@@ -27,7 +27,7 @@ from tests.small import assert_close, assert_equal
 
 R1 = "loss.penalties.r1"
 SLOW_AND_FAST = [{**dict.fromkeys(RATES, rate), "seed": seed} for seed, rate in enumerate((1e-7, 2e-7, 3e-7, 1e-2))]
-SETTINGS = {**SHORT, "duration": "24 steps", "eval.every": "6 steps", "eval.samples": 64}
+SETTINGS = {**SHORT, "duration": "18 steps", "eval.every": "6 steps", "eval.samples": 64}
 SETTINGS |= {"checkpoint_every": "8 steps", "log_every": "4 steps"}
 
 
@@ -73,12 +73,12 @@ def test_members_whose_rate_is_too_low_do_better_together(tmp_path):
 def test_what_a_member_took_over_is_on_record(trained):
     workdirs, outcomes, _ = trained
     entries = [entry for workdir in workdirs for entry in lineage(workdir)]
-    assert len(entries) == 2 * 3  # two of four, at each evaluation but the last
+    assert len(entries) == 2 * 2  # two of four, at each evaluation but the last
     for place, workdir in enumerate(workdirs):
         noted = {row["step"]: row for row in rows(workdir) if "copied_from" in row}
         assert sorted(noted) == [entry["step"] for entry in lineage(workdir)]
         for entry in lineage(workdir):
-            assert entry["step"] in (6, 12, 18) and entry["badness"] > entry["of_the_other"]
+            assert entry["step"] in (6, 12) and entry["badness"] > entry["of_the_other"]
             row, member = noted[entry["step"]], entry["member"]
             assert row["copied_from"] == member != place and entry["from"] == f"member_{member}"
             assert set(entry["values"]) == set(RATES) and all(row[name] == entry["values"][name] for name in RATES)
@@ -89,15 +89,15 @@ def test_what_a_member_took_over_is_on_record(trained):
         rate = state_of(workdir).opt_g.hyperparams["learning_rate"]
         expected = lineage(workdir)[-1]["values"][RATES[0]] if lineage(workdir) else SLOW_AND_FAST[place][RATES[0]]
         assert float(rate) == np.float32(expected)
-        assert [row["step"] for row in rows(workdir)] == sorted({*range(4, 25, 4), *range(6, 25, 6)})
+        assert [row["step"] for row in rows(workdir)] == [4, 6, 8, 12, 16, 18]
     assert {outcome.status for outcome in outcomes} == {"complete"}
 
 
 def test_a_member_keeps_its_key(trained):
     workdirs, *_ = trained
-    for config, workdir in zip(members(*SLOW_AND_FAST), workdirs, strict=True):
-        fresh = train(apply_overrides(config, {"duration": "0 steps"}), workdir.parent / f"fresh_{config.seed}")
-        assert_equal(state_of(workdir).key, fresh.key)
+    for seed, workdir in enumerate(workdirs):
+        _, key_run = jax.random.split(jax.random.key(seed))
+        assert_equal(state_of(workdir).key, key_run)
 
 
 class Killed(BaseException):
@@ -135,7 +135,7 @@ def test_killed_between_an_exchange_and_its_checkpoints_it_ends_bit_for_bit_the_
     train_population(*given, **options)
     for a, b in zip(workdirs, straight, strict=True):
         assert lineage(a) == lineage(b) and rows(a) == rows(b)
-        assert fingerprint(a, 24) == fingerprint(b, 24)
+        assert fingerprint(a, 18) == fingerprint(b, 18)
 
 
 @pytest.mark.slow  # three programs
@@ -156,6 +156,7 @@ def test_a_single_run_goes_on_with_what_the_member_has_taken_over_and_says_so(tm
     assert_close(state_of(workdirs[taken]), state_of(apart[taken]))
 
 
+@pytest.mark.slow  # those of a kill below hold it to more
 def test_who_has_diverged_is_replaced_first_and_goes_on(tmp_path, caplog):
     base = plain_gradients()
     workdirs = folders(tmp_path, base)
