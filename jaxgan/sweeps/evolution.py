@@ -24,9 +24,11 @@ from jaxgan.sweeps.objective import Objective, read_objectives
 from jaxgan.sweeps.results import folder_of
 from jaxgan.sweeps.space import Space, check_space, draw
 from jaxgan.sweeps.table import as_text as as_cell
+from jaxgan.sweeps.table import short_names
 from jaxgan.workdir import Workdir
 
 FILE = "pbt.csv"
+_AT_FIRST = " at first"
 MEMBERS = 20  # of a search space, where nobody says how many
 
 
@@ -52,7 +54,7 @@ def evolve(
         overrides: what was changed on the command line, for the record.
 
     Returns:
-        The table of `rows`, as text.
+        The table of `rows` as text, without what the members began with.
 
     Raises:
         JaxganError: whatever the person who started it can mend.
@@ -74,7 +76,15 @@ def evolve(
     with (folder / FILE).open("w", newline="") as file:
         csv.writer(file).writerows(table)
     logging.info("the table is in %s", folder / FILE)
-    return as_text([[as_cell(cell) for cell in row] for row in table])
+    return as_text(_to_show(table))
+
+
+def _to_show(table: Sequence[Sequence]) -> list[list[str]]:
+    """The table without what members began with, and with short names."""
+    heads = table[0]
+    shown = [place for place, head in enumerate(heads) if not head.endswith(_AT_FIRST)]
+    shorts = short_names([heads[place] for place in shown])
+    return [[shorts[heads[place]] for place in shown], *([as_cell(row[place]) for place in shown] for row in table[1:])]
 
 
 def rows(
@@ -94,7 +104,7 @@ def rows(
     taken = [{name: x for entry in lineage for name, x in entry["values"].items()} for lineage in lineages]
     ends = [{**point, **own} for point, own in zip(points, taken, strict=True)]
     names = sorted({name for end in ends for name in end})
-    heads = [*names, *(f"{name} at first" for name in names)]
+    heads = [*names, *(f"{name}{_AT_FIRST}" for name in names)]
     table: list[list] = [["member", "status", aim.name, *heads, "times taken over", "from"]]
 
     def badness(place: int) -> float:
