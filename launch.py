@@ -8,8 +8,10 @@
     python launch.py --mode=eval --config=experiments/dcgan.py --samples=samples.npz
     python launch.py --mode=explore --what=neighbours --workdir=runs/dcgan
     python launch.py --mode=compile --config=experiments/r3gan.py:cifar10 --topology=v5e:16x16
+    python launch.py --mode=compile --config=experiments/toy2d.py:grid --seeds=256 --topology=v5e:16x16
     python launch.py --mode=profile --config=experiments/dcgan.py --workdir=runs/dcgan-profile
     python launch.py --mode=sweep --config=experiments/dcgan.py --trials=32 --workdir=runs/dcgan-sweep
+    python launch.py --mode=sweep --config=experiments/toy2d.py --pbt=0.25 --trials=16 --workdir=runs/pbt
 """
 
 import pathlib
@@ -29,7 +31,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: whic
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print configuration, parameter counts and devices; train nothing.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", None, "How many: 64 for --mode=sample, 5000 for --mode=eval.")
 _SEED = flags.DEFINE_integer("seed", 0, "With --mode=sample and --mode=eval: which samples.")
-_SEEDS = flags.DEFINE_integer("seeds", None, "With --mode=train: so many seeds as a population, and a table of them.")
+_SEEDS = flags.DEFINE_integer("seeds", None, "So many seeds as a population, to train or to compile.")
 _CLASSES = flags.DEFINE_list("classes", [], "With --mode=sample and explore: of which classes, by name or number.")
 _WHAT = flags.DEFINE_string("what", "interpolation", "With --mode=explore: a tool of jaxgan.explore.")
 _PICTURE = flags.DEFINE_string("picture", None, "With --what=projection: a picture to find in the latent space.")
@@ -44,16 +46,19 @@ _TOPOLOGY = flags.DEFINE_string("topology", None, "With --mode=compile: a pod, a
 _DATA_SHAPE = flags.DEFINE_string("data_shape", "", "With --mode=compile: EXAMPLES,H,W,C[,CLASSES], where not known.")
 _JSON = flags.DEFINE_bool("json", False, "With --mode=compile and --mode=profile: the report as JSON.")
 _TRIALS = flags.DEFINE_integer("trials", None, "With --mode=sweep: how many; may be raised later.")
-_SAMPLER = flags.DEFINE_string("sampler", "", "With --mode=sweep: tpe, cmaes, qmc, random or grid.")
+_SAMPLER = flags.DEFINE_string("sampler", "", "With --mode=sweep: tpe, cmaes, qmc, random or grid. With compile: grid.")
 _PRUNER = flags.DEFINE_string("pruner", "none", "With --mode=sweep: none, median or hyperband.")
 _OBJECTIVE = flags.DEFINE_string("objective", "", "With --mode=sweep: such as fid, or fid:min,recall:max.")
 _STORAGE = flags.DEFINE_string("storage", "", "With --mode=sweep: postgresql://... or grpc://host:port, to share it.")
+_PBT = flags.DEFINE_float("pbt", None, "With --mode=sweep: train all as one; this share, the worst, copies the best.")
 _BATCH = flags.DEFINE_integer("batch", 1, "With --mode=sweep: trials taken at once.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; overrides are written --config.name=value")
+    if _PBT.present and (_PRUNER.present or _STORAGE.present or _BATCH.present):
+        raise app.UsageError("--pbt trains all trials as one population, without --pruner, --storage and --batch")
     config = _CONFIG.value
     if config is None and (_MODE.value in ("train", "sweep", "compile", "profile") or _WORKDIR.value is None):
         raise app.UsageError("name an experiment, for instance --config=experiments/dcgan.py")
@@ -115,7 +120,16 @@ def explore(config, workdir: str) -> str:
 def compile_ahead(config, workdir: str) -> str:
     from jaxgan.aot import describe
 
-    return describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value)
+    points = None
+    if _SAMPLER.value == "grid":
+        from jaxgan.sweeps.space import read_space
+
+        points = read_space(config_flags.get_config_filename(FLAGS["config"]), "grid").points
+    if _SEEDS.present:
+        from jaxgan.population.seeds import with_seeds
+
+        points = with_seeds(points or [{}], config.seed, _SEEDS.value)
+    return describe(config, _TOPOLOGY.value, _DATA_SHAPE.value, as_json=_JSON.value, points=points)
 
 
 def profile(config, workdir: str) -> str:
@@ -140,10 +154,16 @@ def sweep(config, workdir: str) -> str:
     from jaxgan.sweeps.space import read_space
 
     experiment = config_flags.get_config_filename(FLAGS["config"])
-    options = {"trials": _TRIALS.value, "sampler": _SAMPLER.value, "pruner": _PRUNER.value, "batch": _BATCH.value}
-    options |= {"objective": _OBJECTIVE.value, "storage": _STORAGE.value, "experiment": experiment}
+    options = {"trials": _TRIALS.value, "objective": _OBJECTIVE.value}
     options["overrides"] = config_flags.get_override_values(FLAGS["config"])
-    return sweep(config, workdir, read_space(experiment, _SAMPLER.value), **options)
+    space = read_space(experiment, _SAMPLER.value)
+    if _PBT.present:
+        from jaxgan.population import Exploit
+        from jaxgan.sweeps.evolution import evolve
+
+        return evolve(config, workdir, space, Exploit(_PBT.value), **options)
+    options |= {"sampler": _SAMPLER.value, "pruner": _PRUNER.value, "batch": _BATCH.value}
+    return sweep(config, workdir, space, storage=_STORAGE.value, experiment=experiment, **options)
 
 
 # What each mode does; gives the text that answers it. Modules are imported there, so that --help answers at once.

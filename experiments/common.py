@@ -23,6 +23,7 @@ def base(experiment: str) -> ConfigDict:
     c.batch_stats = "synchronised"  # of batch norm and its like: over the whole batch; or "per_device", over its parts
     c.steps_per_call = 0  # updates in one call of the compiled program; 0: 1 on a CPU, 20 elsewhere
     c.population = "auto"  # how a population's members share a device: "map", "vmap"; auto: map on a CPU, else vmap
+    c.population_devices = 1  # that each member of a population has; its batch is split over them
 
     c.data = ConfigDict()
     c.data.name = "mnist5k"  # a name of jaxgan.data.OWN, or any set of pictures in TFDS

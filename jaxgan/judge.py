@@ -93,11 +93,20 @@ class Judge:
         # All processes judge by the same numbers.
         values = distributed.from_main(lambda: self._evaluator.measure_features(fake))
         values = self._evaluator.named(values, self._samples)
-        best = values[self._best]
-        self._health.take(step, self._best, best)
+        self._health.take(step, self._best, values[self._best])
         if self._stop is not None:
             self._stop.take(step, self._stop_at, values[self._stop_at])
-        return values, best if self._lower else -best
+        return values, self.badness(values)
+
+    def badness(self, values: dict[str, float]) -> float:
+        """Of a state with these numbers: the lower, the better, by the number that `config.eval.best` names."""
+        return values[self._best] if self._lower else -values[self._best]
+
+    def replace(self, step: int, values: dict[str, float]) -> None:
+        """Takes in that another state, with these numbers, has taken the place of the one at this step."""
+        self._health.replace(step, values[self._best])
+        if self._stop is not None:
+            self._stop.replace(step, values[self._stop_at])
 
     def _named(self, field: str, short: str) -> str:
         if short not in self._evaluator.numbers:

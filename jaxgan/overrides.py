@@ -33,6 +33,19 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigD
     return changed
 
 
+def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a configuration with other numbers, perhaps traced ones, by dotted name; asks nothing of them."""
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked(), changed.ignore_type():
+        for name, value in values.items():
+            *path, field = name.split(".")
+            section = changed
+            for part in path:
+                section = section[part]
+            section[field] = value
+    return changed
+
+
 def _set(section: ConfigDict, last: str, name: str, value: Any) -> None:
     old = section[last]
     is_number = isinstance(old, (int, float)) and not isinstance(old, bool)

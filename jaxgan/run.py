@@ -6,6 +6,7 @@
 import contextlib
 import json
 import zlib
+from typing import NamedTuple
 
 import jax
 from absl import logging
@@ -24,6 +25,13 @@ from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
 from jaxgan.workdir import Workdir, plain
 from jaxgan.writers import MetricsFile, ProgressLine, Silent, TensorBoard
+
+
+class Measured(NamedTuple):
+    """What an evaluation found, where there was one."""
+
+    values: dict[str, float] | None = None  # by name
+    badness: float | None = None  # of the state: the lower, the better
 
 
 class Run:
@@ -90,12 +98,16 @@ class Run:
         Raises:
             CheckpointError: there are checkpoints, and none of them can be read.
         """
-        self.checkpoints = Checkpoints(self.folder.checkpoints, self.config.checkpoint.keep)
+        self.open_checkpoints()
         state, self._memory = self.checkpoints.restore_newest(like) or (None, {})
         self.began_at = 0 if state is None else int(state.step)
         if self.judge:
             self.judge.remember(self._memory.get("judge"))
         return state
+
+    def open_checkpoints(self) -> None:
+        """Opens them, which `restore` does, and `close` undoes."""
+        self.checkpoints = Checkpoints(self.folder.checkpoints, self.config.checkpoint.keep)
 
     @property
     def is_satisfied(self) -> bool:
@@ -112,20 +124,37 @@ class Run:
         Args:
             progress: shows the rows; a line at the terminal by default.
         """
-        config, h, step, memory = self.config, self.config.health, self.began_at, self._memory
-        steps = self._counting.steps
-        self._health = Health(Thresholds(steps(h.patience), h.accuracy, h.vanished, h.collapsed), memory.get("health"))
-        self.recorder = Recorder(self._counting, steps(config.log_every), self._health, memory.get("recorder"))
-        self.recorder.last_good = step or None
+        step, c = self.began_at, self.config.sample
+        self._watch(self._memory, step or None)
         if distributed.is_main():
             self.folder.note_environment()
+            self.folder.forget_copies(after=step)
             self._metrics = MetricsFile(self.folder.metrics, after=step)
             self._tensorboard = TensorBoard(self.folder.tensorboard, after=step)
             self._progress = progress or ProgressLine(self.total)
         else:
             self._metrics = self._tensorboard = self._progress = Silent()
-        shown, c = (self._generator, self._dataset, self.folder, self._tensorboard), config.sample
+        shown = (self._generator, self._dataset, self.folder, self._tensorboard)
         self._album = Album(*shown, self._key_pictures, c.rows, c.columns)
+
+    def _watch(self, memory: dict, last_good: int | None) -> None:
+        """Begins the rows and the alarms, from what a checkpoint remembers of them."""
+        steps, h = self._counting.steps, self.config.health
+        self._health = Health(Thresholds(steps(h.patience), h.accuracy, h.vanished, h.collapsed), memory.get("health"))
+        self.recorder = Recorder(self._counting, steps(self.config.log_every), self._health, memory.get("recorder"))
+        self.recorder.last_good = last_good
+
+    def take_over(self, step: int, values: dict[str, float], note: dict[str, float]) -> None:
+        """Another run's state takes the place of this one's at this step: what was seen of the old one is forgotten.
+
+        Args:
+            step: of both runs.
+            values: the numbers of the other run's evaluation at this step.
+            note: for the row of this step.
+        """
+        self._watch({}, self.recorder.last_good)
+        self.judge.replace(step, values)
+        self._annotate(step, note)
 
     def picture_of_the_start(self, state: TrainState) -> None:
         """The pictures of step 0."""
@@ -151,6 +180,10 @@ class Run:
             self._tensorboard.scalars(row)
             self._progress.show(row, self.recorder.seconds_left(row["step"], self.total))
 
+    def is_exchange(self, step: int, every: int) -> bool:
+        """Whether this step is that of an evaluation, of every so many, after which there is more to train."""
+        return step < self.total and due(step, every * self._eval_every)
+
     def is_due(self, step: int, stopping: bool = False) -> bool:
         """Whether there is more to do at this step than rows: pictures, an evaluation, a checkpoint."""
         every = (self._sample_every, self._checkpoint_every, self._eval_every)
@@ -171,30 +204,46 @@ class Run:
             DivergedError: the updates so far were not good.
             CheckpointError: a checkpoint could not be saved.
         """
-        at_end, values, badness = step >= self.total, None, None
-        is_sample = at_end or due(step, self._sample_every)
-        is_evaluation = self.judge is not None and (at_end or due(step, self._eval_every))
-        is_checkpoint = at_end or stopping or is_evaluation or due(step, self._checkpoint_every)
+        measured = self.look(state, step)
+        self.keep(state, step, stopping, measured.badness)
+        return measured.values
+
+    def look(self, state: TrainState, step: int) -> Measured:
+        """The first half of `settle`: the pictures and the evaluation."""
+        at_end, measured = step >= self.total, Measured()
         # The updates so far have to be good before anything is made of them, and their rows come first.
         self.flush()
         with self.recorder.pause():
-            if is_evaluation:
-                values, badness = self.judge.measure(state, step)
-                merge(self._rows, self._counting.row(step), values)
+            if self.judge is not None and (at_end or due(step, self._eval_every)):
+                measured = Measured(*self.judge.measure(state, step))
+                self._annotate(step, measured.values)
                 if distributed.is_main():
-                    self.folder.note_evaluation(self.judge.record(step, values))
+                    self.folder.note_evaluation(self.judge.record(step, measured.values))
                 at_end = at_end or self.judge.is_satisfied
-            if is_sample or at_end:
+            if at_end or due(step, self._sample_every):
                 self._album.add(state, step)
             if at_end:
                 self._album.finish(state)
+        return measured
+
+    def keep(self, state: TrainState, step: int, stopping: bool, badness: float | None) -> None:
+        """The second half of `settle`: the rows and the checkpoint.
+
+        Args:
+            badness: of the state, where it was measured at this step.
+        """
+        is_due = step >= self.total or stopping or due(step, self._checkpoint_every)
+        with self.recorder.pause():
             self.write()
-            if is_checkpoint:
+            if is_due or badness is not None:
                 host = {"recorder": self.recorder.memory, "health": self._health.memory}
                 host["judge"] = self.judge.memory if self.judge else self._memory.get("judge")
                 self.checkpoints.save(state, host, badness)
                 self.recorder.last_good = step
-        return values
+
+    def _annotate(self, step: int, values: dict[str, float]) -> None:
+        """Adds values to the row of this step, which is made if there is none yet: a step has one row."""
+        merge(self._rows, self._counting.row(step), values)
 
     def close(self) -> None:
         """Closes what `begin` opened, and the checkpoints."""

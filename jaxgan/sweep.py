@@ -34,7 +34,8 @@ from jaxgan.sweeps.table import Table
 from jaxgan.workdir import plain
 
 TRIALS = 20  # of a search space, where nobody says how many
-_MAY_CHANGE = ("parallel", "steps_per_call", "health", "log_every", "sample_every", "checkpoint_every")
+_MAY_CHANGE = ("parallel", "population_devices", "steps_per_call", "health", "log_every", "sample_every")
+_MAY_CHANGE += ("checkpoint_every",)
 
 
 def sweep(

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from jaxgan import build, compilation, distributed
 from jaxgan.feed import make_feed
 from jaxgan.interrupt import Interrupt
+from jaxgan.overrides import with_values
 from jaxgan.parallel import Parallel
 from jaxgan.run import Run
 from jaxgan.state import TrainState
@@ -47,7 +48,8 @@ def train(
     parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
-    experiment = build.make_experiment(config, real.shape[1:], len(real), build.label_counts(dataset))
+    facts = (real.shape[1:], len(real), build.label_counts(dataset))
+    experiment = build.make_experiment(config, *facts)
     run = Run(config, workdir, dataset, experiment)
 
     # The record, and the state: a checkpoint's, or a new one.
@@ -56,6 +58,14 @@ def train(
     if state is None:
         state = parallel.replicate(jax.jit(experiment.new_state)())
     step, total = int(state.step), run.total
+    if values := run.folder.values_at(step):
+        experiment = build.make_experiment(with_values(config, values), *facts)
+        logging.info(
+            "%s was a member of a population. In the place of what its config.json says it goes on with what it has "
+            "taken over from others there (lineage.json): %s",
+            run.folder.path,
+            ", ".join(f"{name} = {value:.6g}" for name, value in values.items()),
+        )
     if run.is_complete(step):
         logging.info(
             "the run in %s is complete: %d of %d updates%s. To go on, ask for more with --config.duration=... (or "

@@ -36,6 +36,13 @@ class Verdict:
         """Whether the number has been better than the threshold for long enough."""
         return self._threshold is not None and self.memory["reached_for"] >= self._patience
 
+    def replace(self, step: int, value: float) -> None:
+        """Takes in the number of a state that has taken the place of the one at this step: rows of bad ones end."""
+        memory = self.memory
+        if memory["best"] is None or self._better(value, memory["best"]):
+            memory["best"], memory["best_step"] = value, step
+        memory["reached_for"] = memory["turned_for"] = 0
+
     def take(self, step: int, name: str, value: float) -> None:
         """Takes in the number of this step."""
         memory = self.memory

@@ -5,6 +5,7 @@
     evaluation.json    one entry an evaluation: its numbers, and the protocol that they depend on
     metrics.jsonl      one line a logged step
     outcome.json       what became of a member of a population
+    lineage.json       one entry each time that such a member went on from another one's state, with other values
     samples/*.png      pictures; checkpoints/ and tensorboard/ beside them
 """
 
@@ -30,6 +31,7 @@ MAY_CHANGE = (
     "parallel",
     "steps_per_call",
     "population",
+    "population_devices",
     "log_every",
     "sample_every",
     "checkpoint_every",
@@ -117,6 +119,29 @@ class Workdir:
         """What `note_evaluation` wrote, oldest first."""
         file = self.path / "evaluation.json"
         return json.loads(file.read_text()) if file.exists() else []
+
+    def note_copy(self, entry: dict) -> None:
+        """Adds an entry to lineage.json: {"step", "from", "values", ...}, in the place of those from its step on."""
+        kept = [old for old in self.read_lineage() if old["step"] < entry["step"]]
+        write_json(self.path / "lineage.json", [*kept, plain(entry)])
+
+    def forget_copies(self, after: int) -> None:
+        """Drops what a killed process noted beyond this step, for it will come again."""
+        lineage = self.read_lineage()
+        if any(entry["step"] > after for entry in lineage):
+            write_json(self.path / "lineage.json", [entry for entry in lineage if entry["step"] <= after])
+
+    def read_lineage(self) -> list[dict]:
+        """What `note_copy` wrote, oldest first."""
+        file = self.path / "lineage.json"
+        return json.loads(file.read_text()) if file.exists() else []
+
+    def values_at(self, step: int) -> dict[str, float]:
+        """By dotted name, the numbers that a run has at this step in the place of its configuration's."""
+        values = {}
+        for entry in self.read_lineage():
+            values |= entry["values"] if entry["step"] <= step else {}
+        return values
 
     def _compare(self, old: dict, new: dict) -> None:
         found = [

@@ -250,6 +250,14 @@ def test_processes_of_different_configurations_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_a_population_is_one_process_s(tmp_path):
+    outcome = finish(start(*arguments(TOY, tmp_path / "run"), "--seeds=2"))
+    assert all(status not in (0, None) for status, _, _ in outcome)
+    assert "a population is trained by one process, and this is one of 2" in outcome[0][2] + outcome[1][2]
+    assert "Traceback" not in outcome[0][2] and not (tmp_path / "run").exists()
+
+
 def slurm(process_id, job):
     """What srun tells a process; the first node's name is where the coordinator is sought."""
     names = {"JOB_ID": job, "STEP_NODELIST": "127.0.0.1", "NTASKS": 2, "PROCID": process_id, "LOCALID": process_id}

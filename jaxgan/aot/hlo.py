@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxgan.aot.instructions import Array, Computation, Instruction, parse, window
 
 REDUCTIONS = ("all-reduce", "reduce-scatter")
@@ -28,6 +30,11 @@ class Collective(NamedTuple):
     sizes: tuple[int, ...]  # how many numbers each of its arrays holds, on one device and before they are reduced
     bytes: int  # of all of them together
     times: float  # how often it runs
+    groups: tuple[tuple[int, ...], ...] | None = None  # devices, by their places, that have to do with one another
+
+    def is_within(self, size: int) -> bool:
+        """Whether all of it stays within parts of so many consecutive devices; not, where nothing is known of it."""
+        return self.groups is not None and all(len({place // size for place in group}) == 1 for group in self.groups)
 
 
 class Cost(NamedTuple):
@@ -189,7 +196,18 @@ def _collective(i: Instruction, computation: Computation) -> Iterator[Collective
         if kind == "all-gather":
             arrays = i.shape[len(arrays) :] if i.opcode.endswith("-start") else i.shape
         size = sum(array.size * array.width for array in arrays)
-        yield Collective(kind, tuple(array.size for array in arrays), size, 1.0)
+        yield Collective(kind, tuple(array.size for array in arrays), size, 1.0, _groups(i.attributes))
+
+
+def _groups(attributes: str) -> tuple[tuple[int, ...], ...] | None:
+    """The devices of a collective: as lists of lists, or as lines of an array of all places, perhaps transposed."""
+    if match := re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", attributes):
+        return tuple(tuple(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", match[1]))
+    if match := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        shape, dims, order = (tuple(map(int, part.split(","))) if part else None for part in match.groups())
+        places = np.arange(np.prod(dims)).reshape(dims)
+        return tuple(map(tuple, places.transpose(order).reshape(shape).tolist()))
+    return None
 
 
 def _flops(i: Instruction, computation: Computation) -> float:

@@ -81,19 +81,40 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     streamed = data.nbytes > build.stream_above(config) and config.data.name not in SEEDED
     given = abstract_given(experiment, parallel, updates, data.arrays, streamed)
     # Of batches that are brought in, the next ones are there already while one is used.
-    ahead = CALLS_AHEAD * _size(given) / len(parallel.devices) if streamed else 0.0
+    ahead = CALLS_AHEAD * size_of(given) / len(parallel.devices) if streamed else 0.0
     lowered = compile_call(experiment, parallel, updates, streamed).lower(state, *given)
+    arguments = size_of(state) + ahead if streamed else size_of((state, data.arrays))
+    memory, compiled = finish(lowered, arguments, available, parallel.describe())
+    if compiled is not None:
+        memory = memory._replace(arguments=memory.arguments + ahead)
+    return Program(config, parallel, experiment, memory, compiled)
+
+
+def finish(
+    lowered: jax.stages.Lowered, arguments: float, available: float | None, layout: str
+) -> tuple[Memory, jax.stages.Compiled | None]:
+    """Compiles; None where the compiler ran out of the device's memory.
+
+    Args:
+        lowered: the program.
+        arguments: bytes that they take on a device, for the case that the compiler does not say.
+        available: a device's memory in bytes; None where it is not known.
+        layout: in words, for the message.
+
+    Raises:
+        ConfigError: the compiler refuses the program for another reason than memory.
+    """
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        memory = read_exhaustion(str(error), _size((state, data.arrays)) if not streamed else _size(state) + ahead)
+        memory = read_exhaustion(str(error), arguments)
         if memory is None:
-            raise ConfigError(f"XLA does not compile this for {parallel.describe()}: {str(error).splitlines()[0]}")
-        return Program(config, parallel, experiment, memory, None)
+            raise ConfigError(f"XLA does not compile this for {layout}: {str(error).splitlines()[0]}")
+        return memory, None
     stats = compiled.memory_analysis()
-    arguments, outputs = stats.argument_size_in_bytes + ahead, stats.output_size_in_bytes - stats.alias_size_in_bytes
-    sizes = (arguments, outputs, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes)
-    return Program(config, parallel, experiment, Memory(*sizes, available), compiled)
+    outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    sizes = (stats.argument_size_in_bytes, outputs, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes)
+    return Memory(*sizes, available), compiled
 
 
 def read_exhaustion(message: str, arguments: float) -> Memory | None:
@@ -143,7 +164,7 @@ def nearest_batch(program: Program, compile_at: Callable[[int], Program], tries:
     return found
 
 
-def _size(tree) -> float:
+def size_of(tree) -> float:
     """Bytes of a tree of shapes, keys as the numbers they are made of."""
     return float(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 

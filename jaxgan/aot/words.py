@@ -1,15 +1,26 @@
-"""What is to be said of a compiled update, in words."""
+"""What is to be said of a compiled update, or of a population's, in words."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxgan.aot.population import examine_population
 from jaxgan.aot.report import GOAL, examine
 
 
-def describe(config: ConfigDict, topology: str | None, data_shape: str, as_json: bool = False) -> str:
-    """The text of `launch.py --mode=compile`; see `examine`."""
+def describe(
+    config: ConfigDict,
+    topology: str | None,
+    data_shape: str,
+    as_json: bool = False,
+    points: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """The text of `launch.py --mode=compile`; see `examine`, and where there are points `examine_population`."""
+    if points is not None:
+        reports = examine_population(config, points, topology, data_shape)
+        return json.dumps(reports, indent=2) if as_json else "\n\n".join(map(population_in_words, reports))
     report = examine(config, topology, data_shape)
     return json.dumps(report, indent=2) if as_json else in_words(report)
 
@@ -33,25 +44,59 @@ def in_words(report: dict[str, Any]) -> str:
     return "\n".join(f"{name:<15} {text}" for name, text in lines.items())
 
 
-def _memory_in_words(report: dict[str, Any]) -> str:
+def population_in_words(report: dict[str, Any]) -> str:
+    """A report of `examine_population` as lines to read."""
+    r, data, parameters = report, report["data"], report["parameters"]
+    own = "the same for all" if r["data_is_shared"] else "each member's own"
+    lines = {
+        "experiment": f"{r['experiment']}: {r['members']} members, each with {parameters['generator']:,} and "
+        f"{parameters['discriminator']:,} parameters (generator, discriminator)",
+        "differ in": ", ".join(r["differ_in"]) or "nothing",
+        "data": f"{data['name']}: {data['examples']:,} examples of shape {tuple(data['shape'])}, {own}",
+        "devices": f"{r['topology']}, {r['layout']}",
+        "batch": f"{r['batch_size']} of each member, {r['batch_size'] // r['devices_per_member']} on a device; "
+        f"{r['images_per_update']:,} images an update of all, {r['updates_per_call']} update(s) a call",
+        "memory": _amounts(r),
+    }
+    if "flops" in r:
+        lines["work"] = f"{r['flops']:.4g} FLOP in products, {r['bytes']:.4g} bytes of memory, an update and device"
+        lines["collectives"] = _traffic_in_words(r["collectives"])
+        lines["between members"] = _traffic_in_words(r["between_members"])
+    return "\n".join(f"{name:<15} {text}" for name, text in lines.items())
+
+
+def _traffic_in_words(kinds: Mapping[str, Mapping[str, float]]) -> str:
+    parts = (
+        f"{v['count']:g} {kind} of {size_in_words(v['bytes'])}, no array above {v['largest']:,} numbers"
+        for kind, v in kinds.items()
+    )
+    return f"{'; '.join(parts)}; an update" if kinds else "none"
+
+
+def _amounts(report: dict[str, Any]) -> str:
     m = report["memory"]
     parts = " + ".join(f"{size_in_words(m[name])} {name}" for name in ("arguments", "outputs", "temporaries", "code"))
     text = f"{parts} = {size_in_words(m['total'])} a device"
     if report["fits"] is None:
         return f"{text}; how much there is is not known"
-    text += f" of {size_in_words(m['available'])}"
-    if report["fits"]:
-        return f"{text}: fits"
+    return f"{text} of {size_in_words(m['available'])}: {'fits' if report['fits'] else 'DOES NOT FIT'}"
+
+
+def _memory_in_words(report: dict[str, Any]) -> str:
+    m = report["memory"]
+    text = _amounts(report)
+    if report["fits"] is not False:
+        return text
     suggestion = report["suggestion"]
     if suggestion is None:
         large = "arguments" if m["arguments"] > m["temporaries"] else "temporaries"
         return (
-            f"{text}: DOES NOT FIT. The {large} are too large at any batch; take narrower networks, smaller pictures "
+            f"{text}. The {large} are too large at any batch; take narrower networks, smaller pictures "
             "or fewer examples"
         )
     how = f"compiled, {size_in_words(suggestion['total'])}" if suggestion["compiled"] else "estimated"
     return (
-        f"{text}: DOES NOT FIT. The temporaries grow with the batch: --config.batch_size={suggestion['batch_size']} "
+        f"{text}. The temporaries grow with the batch: --config.batch_size={suggestion['batch_size']} "
         f"fits ({how}), {suggestion['batch_size'] // report['devices']} a device; or take this batch in parts, "
         f"--config.accumulate={-(-report['batch_size'] // suggestion['batch_size'])} or more"
     )

@@ -9,20 +9,25 @@ configuration in which those numbers are traced, so a member's run is the run th
 rounding. Every other difference (widths, losses, batch sizes, durations) makes another group; groups are trained one
 after another. `jaxgan.population.program` says how members are laid out: mapped one after another on a CPU, vectorised
 on GPU and TPU (`config.population` chooses otherwise), divided over the devices of this process. A member has one
-device, whatever `config.parallel` says, so it has to fit on one.
+device, whatever `config.parallel` says, or `config.population_devices` of them, over which its batch is split.
 
 A member's folder is that of a single run: `--mode=eval` and `--mode=sample` take it, and `jaxgan.train.train` goes on
 with it. Beside it lies outcome.json. A member whose numbers are no longer finite, or that the caller stops, is frozen:
 it costs nothing more on a CPU, and the others do not notice.
 
 Killed and started again, each member goes on from its newest checkpoint, and ends with the same numbers as if nothing
-had happened. Those whom a kill has left at different steps are trained one step's after the other's, in the same
-program, where the others sleep: nobody loses or repeats an update. Frozen members stay frozen.
+had happened. Of those whom a kill has left at different steps the ones behind are trained first, in the same program,
+where the others sleep, until all stand at the same step: nobody loses or repeats an update. Frozen members stay frozen.
+
+With `exploit` a population is trained as one (population-based training, `jaxgan.population.exploit`): at an evaluation
+the worst members of each group, those that have diverged before all others, go on from the whole states of the best,
+with numbers near theirs. A member keeps its seed: its data and draws are never another's. What it took over, and from
+whom, lies in its lineage.json, and it goes on with that whoever trains it next; config.json is what it began with.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
@@ -31,18 +36,19 @@ from ml_collections import ConfigDict
 from jaxgan import build, data
 from jaxgan.build import Experiment
 from jaxgan.data import Dataset
-from jaxgan.errors import ConfigError
+from jaxgan.errors import ConfigError, DistributedError
 from jaxgan.interrupt import Interrupt
 from jaxgan.judge import evaluator_of
+from jaxgan.population.exploit import Exploit, Range, check, ranges_of
 from jaxgan.population.group import train_group
 from jaxgan.population.knobs import Group, divide
 from jaxgan.population.member import Member, Outcome, Report
-from jaxgan.population.program import mapping_of
+from jaxgan.population.program import check_layout
 from jaxgan.run import Run
 from jaxgan.sampling import Generator
 from jaxgan.workdir import plain
 
-__all__ = ["Outcome", "train_population"]
+__all__ = ["Exploit", "Outcome", "find_refused", "train_population"]
 
 
 def train_population(
@@ -51,6 +57,7 @@ def train_population(
     overrides: Sequence[Mapping[str, Any]] | None = None,
     report: Report | None = None,
     devices: Sequence[jax.Device] | None = None,
+    exploit: Exploit | None = None,
 ) -> list[Outcome]:
     """Trains members, or goes on with them, until each has reached its `duration`, diverged or been stopped.
 
@@ -61,6 +68,7 @@ def train_population(
         report: `(member, step, values) -> bool`, called after each evaluation of a member with its numbers by name;
             True stops that member.
         devices: the members are divided over; all local ones by default.
+        exploit: lets the worst members go on from the best ones' states at evaluations.
 
     Returns:
         What became of each member, in their order. SIGTERM or SIGINT saves all members and ends early, with the status
@@ -70,28 +78,68 @@ def train_population(
         JaxganError: whatever the person who started it can mend. What is wrong with a configuration is found before
             anything is written.
     """
+    if jax.process_count() > 1:
+        raise DistributedError(
+            f"a population is trained by one process, and this is one of {jax.process_count()}. Start one on each "
+            "host, without --coordinator, with other seeds (--config.seed) and a --workdir of its own; or a sweep on "
+            "each, which share their trials by --storage (docs/sweeps.md)."
+        )
     overrides = overrides or [{} for _ in configs]
     if not configs:
         raise ConfigError("a population has at least one member")
     if not len(configs) == len(workdirs) == len(overrides) == len(set(map(str, workdirs))):
         raise ConfigError("every member of a population needs a configuration and a work folder of its own")
     devices = list(devices or jax.local_devices())
+    prepared = _prepare_all(configs, workdirs, devices, exploit)
+    members = {member.place: member for group in prepared for member in group.members}
+    for place, given in enumerate(overrides):
+        members[place].run.claim(dict(given))
+    logging.info("a population of %d members in %d group(s)", len(members), len(prepared))
+    with Interrupt() as interrupt:
+        for group in prepared:
+            if interrupt.signal_name is None:
+                train_group(*group, devices, interrupt, report or (lambda *_: False), exploit)
+    return [members[place].outcome for place in range(len(configs))]
+
+
+def find_refused(
+    configs: Sequence[ConfigDict], workdirs: Sequence[str], devices: Sequence[jax.Device] | None = None
+) -> dict[int, ConfigError]:
+    """Why members could be in no population, by their places; writes nothing."""
+    refused = {}
+    for place, (config, workdir) in enumerate(zip(configs, workdirs, strict=True)):
+        try:
+            _prepare_all([config], [workdir], list(devices or jax.local_devices()))
+        except ConfigError as error:
+            refused[place] = error
+    return refused
+
+
+class _Prepared(NamedTuple):
+    """A group whose members are ready to be trained; see `jaxgan.population.group.train_group`."""
+
+    members: list[Member]
+    experiment: Experiment
+    facts: tuple
+    names: Sequence[str]
+    ranges: dict[str, Range]
+
+
+def _prepare_all(
+    configs: Sequence[ConfigDict],
+    workdirs: Sequence[str],
+    devices: Sequence[jax.Device],
+    exploit: Exploit | None = None,
+) -> list[_Prepared]:
+    """The groups of a population; finds what is wrong with any member."""
+    if exploit is not None:
+        check(exploit)
     for config in configs:
-        mapping_of(config, devices[0].platform)
+        check_layout(config, devices)
     datasets = _datasets(configs)
     # A conditional game is told how frequent the classes are, which may be other numbers for another seed.
     told = [build.label_counts(data) if c.game.conditional else () for c, data in zip(configs, datasets, strict=True)]
-    groups = divide(configs, told)
-    prepared = [_prepare(group, configs, workdirs, datasets) for group in groups]
-    members = {member.place: member for of_group, *_ in prepared for member in of_group}
-    for place, given in enumerate(overrides):
-        members[place].run.claim(dict(given))
-    logging.info("a population of %d members in %d group(s)", len(members), len(groups))
-    with Interrupt() as interrupt:
-        for group, of_group in zip(groups, prepared, strict=True):
-            if interrupt.signal_name is None:
-                train_group(*of_group, group.values, devices, interrupt, report or (lambda *_: False))
-    return [members[place].outcome for place in range(len(configs))]
+    return [_prepare(group, configs, workdirs, datasets, exploit) for group in divide(configs, told)]
 
 
 def _datasets(configs: Sequence[ConfigDict]) -> list[Dataset]:
@@ -110,9 +158,13 @@ def _datasets(configs: Sequence[ConfigDict]) -> list[Dataset]:
 
 
 def _prepare(
-    group: Group, configs: Sequence[ConfigDict], workdirs: Sequence[str], datasets: Sequence[Dataset]
-) -> tuple[list[Member], Experiment, tuple]:
-    """A group's members, with what they can share made once; finds what is wrong with any of them."""
+    group: Group,
+    configs: Sequence[ConfigDict],
+    workdirs: Sequence[str],
+    datasets: Sequence[Dataset],
+    exploit: Exploit | None,
+) -> _Prepared:
+    """A group, with what its members can share made once; finds what is wrong with any of them."""
     first = group.members[0]
     facts = _facts(datasets[first])
     experiment = build.make_experiment(configs[first], *facts)
@@ -124,7 +176,12 @@ def _prepare(
             evaluators[id(dataset)] = evaluator_of(config, dataset)
         run = Run(config, workdirs[place], dataset, experiment, generator, evaluators.get(id(dataset)))
         members.append(Member(place, run, dataset))
-    return members, experiment, facts
+    ranges = {}
+    if exploit is not None:
+        if not experiment.counting.steps(configs[first].eval.every):
+            raise ConfigError("config.eval.every is 0, so that no member is known to be better than another")
+        ranges = ranges_of(exploit, [configs[place] for place in group.members], tuple(group.values), facts)
+    return _Prepared(members, experiment, facts, tuple(group.values), ranges)
 
 
 def _facts(dataset: Dataset) -> tuple:

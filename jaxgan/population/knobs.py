@@ -69,17 +69,17 @@ def may_be_traced(name: str, value: Any) -> bool:
     return any(re.fullmatch(pattern, name) and fits(value) for pattern, fits in TRACED)
 
 
-def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a configuration with other (perhaps traced) values, by dotted name."""
-    copy = config.copy_and_resolve_references()
-    with copy.unlocked(), copy.ignore_type():
-        for name, value in values.items():
-            *path, field = name.split(".")
-            holder = copy
-            for part in path:
-                holder = holder[part]
-            holder[field] = value
-    return copy
+def leaf_of(config: ConfigDict, name: str) -> Any:
+    """The field of a dotted name; None where there is none."""
+    value: Any = config
+    for part in name.split("."):
+        value = value[part] if isinstance(value, ConfigDict) and part in value else None
+    return value
+
+
+def column(name: str, numbers: Sequence[float]) -> np.ndarray:
+    """Numbers of members as their program takes them, [members]."""
+    return np.asarray(numbers, np.int32 if name == "seed" else np.float32)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -92,8 +92,4 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _differences(flat: Sequence[Mapping[str, Any]]) -> Values:
     columns = {name: [leaves[name] for leaves in flat] for name, value in flat[0].items() if may_be_traced(name, value)}
-    return {
-        name: np.asarray(column, np.int32 if name == "seed" else np.float32)
-        for name, column in columns.items()
-        if len(set(column)) > 1
-    }
+    return {name: column(name, numbers) for name, numbers in columns.items() if len(set(numbers)) > 1}

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from jaxgan.data import Dataset
-from jaxgan.run import Run
+from jaxgan.population.exploit import Copy
+from jaxgan.run import Measured, Run
 from jaxgan.state import TrainState
 from jaxgan.workdir import write_json
+from jaxgan.writers import ProgressLine
 
 Report = Callable[[int, int, dict[str, float]], bool]
 _FROZEN = ("diverged", "stopped")
@@ -36,14 +38,15 @@ class Member:
     def __init__(self, place: int, run: Run, dataset: Dataset):
         self.place, self.run, self.dataset = place, run, dataset
         self.outcome = Outcome({}, None, "interrupted", 0)
+        self.is_open = False  # whether `close` has something to close
+        self._measured = Measured()
         self._file = run.folder.path / "outcome.json"
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The state of the newest checkpoint, None without one, with the outcome brought up to it."""
         state = self.run.restore(like)
         step = self.run.began_at
-        own = [entry for entry in self.run.folder.read_evaluations() if entry.get("while_training")]
-        own = sorted((entry for entry in own if entry["step"] <= step), key=lambda entry: entry["step"])
+        own = sorted((entry for entry in self._evaluations() if entry["step"] <= step), key=lambda entry: entry["step"])
         self.outcome = Outcome(own[-1]["values"] if own else {}, self._best(), self._status(step), step)
         return state
 
@@ -52,22 +55,78 @@ class Member:
         """Whether nothing is left to train."""
         return self.outcome.status != "interrupted"
 
-    def settle(self, state: TrainState, step: int, stopping: bool, report: Report) -> None:
-        """Does what is due at this step, and tells the caller of an evaluation."""
-        values = self.run.settle(state, step, stopping)
+    @property
+    def is_diverged(self) -> bool:
+        """Whether its numbers are no longer finite."""
+        return self.outcome.status == "diverged"
+
+    def begin(self, progress: ProgressLine) -> None:
+        """Opens what its run writes."""
+        self.run.begin(progress)
+        self.is_open = True
+
+    def close(self) -> None:
+        """Undoes `begin`, where there was one."""
+        if self.is_open:
+            self.run.close()
+
+    def values_at(self, step: int) -> dict[str, float] | None:
+        """The numbers of its own state at this step; None if it was not measured then."""
+        return next((entry["values"] for entry in self._evaluations() if entry["step"] == step), None)
+
+    def badness_at(self, step: int) -> float | None:
+        """How bad that state was: the lower, the better."""
+        values = self.values_at(step)
+        return None if values is None else self.run.judge.badness(values)
+
+    def look(self, state: TrainState, step: int) -> None:
+        """Pictures and the evaluation, where they are due at this step."""
+        self._measured = self.run.look(state, step)
+
+    def keep(self, state: TrainState, step: int, stopping: bool, report: Report) -> None:
+        """The rows and the checkpoint, where they are due at this step; tells the caller of an evaluation."""
+        values, badness = self._measured
+        self.run.keep(state, step, stopping, badness)
         if values is not None:
-            self.outcome = self.outcome._replace(values=values, best=self._best())
-        self.outcome = self.outcome._replace(step=self.run.recorder.last_good or 0)
+            self.outcome = self.outcome._replace(values=values)
+        self.outcome = self.outcome._replace(best=self._best(), step=self.run.recorder.last_good or 0)
         is_refused = values is not None and report(self.place, step, values)
         if self.run.is_complete(step):
             self._end("complete")
         elif is_refused:
             self._end("stopped")
 
+    def take_over(self, step: int, copy: Copy, source: "Member", progress: ProgressLine) -> None:
+        """Goes on from another member's state of this step: the record of it, before the checkpoint that holds it."""
+        if self.is_diverged:
+            self._measured = Measured()
+            self.outcome = self.outcome._replace(status="interrupted")
+            if not self.is_open:  # it had diverged before this process began
+                self.run.open_checkpoints()
+                self.run.began_at = step
+                self.begin(progress)
+        own, theirs = self.badness_at(step), source.badness_at(step)
+        note = {"step": step, "from": source._name, "member": source.place, "values": copy.values}
+        self.run.folder.note_copy({**note, "badness": own, "of_the_other": theirs})
+        self.run.take_over(step, source.values_at(step), {"copied_from": source.place, **copy.values})
+        self._measured = self._measured._replace(badness=theirs)
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in copy.values.items()) or "the same numbers"
+        was = "diverged" if own is None else f"{own:.4g}"
+        names = (step, self._name, was, source._name, theirs)
+        logging.info("update %d: %s (%s) goes on from %s (%.4g), with %s", *names, numbers)
+
     def diverge(self, reason: Exception) -> None:
         """Freezes the member; its folder keeps what was good."""
         logging.warning("%s: %s The other members go on.", self.run.folder.path, reason)
+        self.run.write()
         self._end("diverged")
+
+    @property
+    def _name(self) -> str:
+        return self.run.folder.path.name
+
+    def _evaluations(self) -> list[dict]:
+        return [entry for entry in self.run.folder.read_evaluations() if entry.get("while_training")]
 
     def _end(self, status: str) -> None:
         self.run.checkpoints.wait()

@@ -2,11 +2,14 @@
 
 On a CPU the members are updated one after another (`lax.map`): XLA:CPU runs the batched matrix products and grouped
 convolutions, which vectorising makes of layers, slower than one member after another. On GPU and TPU they are
-vectorised (`jax.vmap`), which is what fills the chip. Over several devices the stack is split along a mesh's axis
-"trial"; nothing is sent between members.
+vectorised (`jax.vmap`), which is what fills the chip. Over several devices the stack is split along the axis "trial" of
+a mesh, and nothing is sent between members. The mesh's other axis, "batch", holds the devices that one member has
+(`config.population_devices`): its batch is split over them as a single run's is, and gradients, batch statistics and
+metrics are reduced over this axis alone.
 """
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +21,16 @@ from ml_collections import ConfigDict
 
 from jaxgan import build
 from jaxgan.errors import ConfigError
-from jaxgan.population.knobs import Values, with_values
+from jaxgan.overrides import with_values
+from jaxgan.parallel import Parallel
+from jaxgan.population.knobs import Values
 from jaxgan.state import TrainState
 from jaxgan.update import repeat
 
 PyTree = Any
-AXIS = "trial"
+TRIAL, BATCH = "trial", "batch"
 MAPPINGS = ("auto", "map", "vmap")
+_KNOB = re.compile(r"optimizer\.(generator|discriminator)\.(\w+)")
 _ALL = PartitionSpec()
 
 
@@ -34,14 +40,15 @@ class Program:
     Where the members do not divide over the devices, the last slots are copies of the last member that stay at rest.
 
     Args:
-        config: of any member; `config.population` says how they are mapped.
+        config: of any member; `config.population` says how they are mapped, `config.population_devices` how many
+            devices each of them has.
         facts: shape, number and label counts of the examples, see `build.make_experiment`.
         values: by dotted name, the numbers in which the members differ, [K].
         count: K.
-        devices: over which the members are divided; no more than K of them are used.
+        devices: over which the members are divided; no more are used than K members can have.
 
     Raises:
-        ConfigError: see `mapping_of`.
+        ConfigError: see `check_layout`.
     """
 
     def __init__(
@@ -52,23 +59,31 @@ class Program:
         count: int,
         devices: Sequence[jax.Device],
     ):
-        self.devices = list(devices)[:count]
-        self.mapping = mapping_of(config, self.devices[0].platform)
+        check_layout(config, devices)
+        self.mapping = mapping_of(config, devices[0].platform)
+        self.devices_per_member = _devices_per_member(config)
+        at_once = min(count, len(devices) // self.devices_per_member)
+        self.devices = list(devices)[: at_once * self.devices_per_member]
+        self.slots = -(-count // at_once) * at_once
         self._config, self._facts, self._columns = config, facts, dict(values)
         self._compiled: dict[tuple[int, bool], Callable] = {}
-        self.slots = -(-count // len(self.devices)) * len(self.devices)
-        self._mesh = Mesh(self.devices, (AXIS,))
-        self._split, self._everywhere = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(AXIS), _ALL))
+        self._mesh = Mesh(np.array(self.devices).reshape(at_once, self.devices_per_member), (TRIAL, BATCH))
+        specs = (PartitionSpec(TRIAL), PartitionSpec(BATCH), _ALL)
+        self._split, self._parts, self._everywhere = (NamedSharding(self._mesh, spec) for spec in specs)
         self._member = jax.jit(lambda states, i: jax.tree.map(lambda x: x[i], states), out_shardings=self._everywhere)
+        over = {"donate_argnums": 0, "out_shardings": self._split}
+        self._copy, self._with_knobs = jax.jit(_copy, **over), jax.jit(with_knobs, **over)
 
     @functools.cached_property
     def values(self) -> PyTree:
-        """The numbers in which the members differ, on the devices."""
+        """The numbers in which the members differ, on the devices; `change` gives others."""
         return self.split(self._columns)
 
     def describe(self) -> str:
         """The layout in words."""
-        return f"{self.mapping} over {len(self.devices)} device(s), {self.slots // len(self.devices)} on each"
+        each = self.slots * self.devices_per_member // len(self.devices)
+        of_a_member = f", {self.devices_per_member} to a member" if self.devices_per_member > 1 else ""
+        return f"{self.mapping} over {len(self.devices)} device(s){of_a_member}, {each} member(s) on each"
 
     def split(self, columns: PyTree) -> PyTree:
         """Leaves [K, ...], one entry a member, filled up and laid out over the devices."""
@@ -85,6 +100,10 @@ class Program:
     def share(self, tree: PyTree) -> PyTree:
         """A copy for every device of what all members use."""
         return jax.device_put(tree, self._everywhere)
+
+    def divide(self, index: np.ndarray) -> jax.Array:
+        """The places of a global batch, split over the devices of each member."""
+        return jax.device_put(index, self._parts)
 
     def new_states(self) -> TrainState:
         """The members' states at step 0, stacked."""
@@ -106,19 +125,32 @@ class Program:
         """One member's state, on every device."""
         return self._member(states, place)
 
+    def copy(self, states: TrainState, target: int, source: int) -> TrainState:
+        """The states, donated, in which one member has another's; but its data and its draws (the key) stay its own."""
+        return self._copy(states, target, source)
+
+    def change(self, states: TrainState, values: Values) -> TrainState:
+        """The states, donated, with other numbers [K], which are `values` from here on."""
+        self.values = self.split(values)
+        return self._with_knobs(states, self.values)
+
     def compile(self, updates: int, are_arrays_shared: bool) -> Callable:
         """`(states, awake, values, index, arrays) -> (states, metrics)`, of so many updates; the states are donated.
 
-        `awake` and `values` are this program's; `index` and a common data set are laid out by `share`. Who is not awake
-        stays as it is, and its metrics are 0. Leaves of the metrics are [slots], or [slots, updates].
+        `awake` and `values` are this program's; `index` is laid out by `divide`, a common data set by `share`, and data
+        sets of the members' own by `split`. Who is not awake stays as it is, and its metrics are 0. Leaves of the
+        metrics are [slots], or [slots, updates].
 
         Args:
             updates: in one call.
             are_arrays_shared: the data set is the same for all members; else its leaves are [slots, N, ...].
         """
 
+        # On one device XLA:CPU keeps the reductions of a named axis.
+        axis = BATCH if self.devices_per_member > 1 else None
+
         def advance(state, values, index, arrays):
-            step = self._experiment(values).step
+            step = functools.partial(self._experiment(values).step, axis_name=axis)
             return (repeat(step, updates) if updates > 1 else step)(state, index, arrays)
 
         if (updates, are_arrays_shared) in self._compiled:
@@ -137,33 +169,53 @@ class Program:
             stacked = (states, awake, values, None if are_arrays_shared else arrays)
             return jax.lax.map(lambda x: one(*x[:3], index, arrays if are_arrays_shared else x[3]), stacked)
 
-        split = PartitionSpec(AXIS)
-        specs = (split, split, split, _ALL, _ALL if are_arrays_shared else split)
+        split, parts = PartitionSpec(TRIAL), PartitionSpec(BATCH)
+        specs = (split, split, split, parts, _ALL if are_arrays_shared else split)
         over_devices = jax.shard_map(on_device, mesh=self._mesh, in_specs=specs, out_specs=split, check_vma=False)
         # Named, because on one device the result would be called replicated, and the next call compiled again.
         compiled = jax.jit(over_devices, donate_argnums=0, out_shardings=self._split)
         return self._compiled.setdefault((updates, are_arrays_shared), compiled)
 
-    def abstract(self, arrays: dict[str, jax.ShapeDtypeStruct]) -> tuple:
-        """The shapes of what a compiled call takes, with a common data set: `compile(1, True).lower(*abstract(...))`.
+    def abstract(self, arrays: dict[str, jax.ShapeDtypeStruct], are_arrays_shared: bool) -> tuple:
+        """The shapes of what a compiled call takes: `compile(1, shared).lower(*abstract(arrays, shared))`.
 
         Needs no devices but their description, so that a program can be compiled for a pod that is elsewhere.
+
+        Args:
+            arrays: of one data set.
+            are_arrays_shared: as `compile` is told.
         """
 
-        def every_slot(shape, dtype):
-            return jax.ShapeDtypeStruct((self.slots, *shape), dtype, sharding=self._split)
-
-        def shared(x):
-            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere)
+        def laid_out(x, sharding):
+            shape = (self.slots, *x.shape) if sharding is self._split else x.shape
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
 
         experiment = build.assemble(self._config, *self._facts)
-        states = jax.tree.map(lambda x: every_slot(x.shape, x.dtype), jax.eval_shape(experiment.new_state))
-        values = {name: every_slot((), column.dtype) for name, column in self._columns.items()}
         index = jax.ShapeDtypeStruct((experiment.counting.images_per_step,), jnp.int32)
-        return states, every_slot((), jnp.bool_), values, shared(index), jax.tree.map(shared, arrays)
+        values = {name: jax.ShapeDtypeStruct((), column.dtype) for name, column in self._columns.items()}
+        of_a_member = (jax.eval_shape(experiment.new_state), jax.ShapeDtypeStruct((), jnp.bool_), values)
+        own = jax.tree.map(lambda x: laid_out(x, self._split), of_a_member)
+        data = jax.tree.map(lambda x: laid_out(x, self._everywhere if are_arrays_shared else self._split), arrays)
+        return *own, laid_out(index, self._parts), data
 
     def _experiment(self, values: PyTree) -> build.Experiment:
         return build.assemble(with_values(self._config, values), *self._facts)
+
+
+def _copy(states: TrainState, target: jax.Array, source: jax.Array) -> TrainState:
+    taken = jax.tree.map(lambda x: x.at[target].set(x[source]), states.replace(key=()))
+    return taken.replace(key=states.key)
+
+
+def with_knobs(states: TrainState, values: PyTree) -> TrainState:
+    """The states with those of the values that lie in an optimizer's state, from where its steps take them."""
+    for name, column in values.items():
+        if match := _KNOB.fullmatch(name):
+            field, knob = {"generator": "opt_g", "discriminator": "opt_d"}[match[1]], match[2]
+            old = getattr(states, field)
+            new = {**old.hyperparams, knob: column.astype(old.hyperparams[knob].dtype)}
+            states = states.replace(**{field: old._replace(hyperparams=new)})
+    return states
 
 
 def mapping_of(config: ConfigDict, platform: str) -> str:
@@ -174,3 +226,18 @@ def mapping_of(config: ConfigDict, platform: str) -> str:
     if mapping != "auto":
         return mapping
     return "map" if platform == "cpu" else "vmap"
+
+
+def check_layout(config: ConfigDict, devices: Sequence[jax.Device]) -> None:
+    """Raises ConfigError where members cannot have these devices in the way that the configuration asks for."""
+    mapping_of(config, devices[0].platform)
+    count = _devices_per_member(config)
+    if not 1 <= count <= len(devices):
+        raise ConfigError(
+            f"config.population_devices {count}: a member of a population has from 1 to all {len(devices)} devices"
+        )
+    Parallel("shard_map", devices[:count]).check_batch_size(config.batch_size, config.game.get("packing", 1))
+
+
+def _devices_per_member(config: ConfigDict) -> int:
+    return config.get("population_devices", 1)

@@ -32,18 +32,26 @@ def train_seeds(config: ConfigDict, workdir: str, count: int, overrides: Mapping
     Raises:
         JaxganError: whatever the person who started it can mend.
     """
-    if count < 1:
-        raise ConfigError(f"--seeds={count}: at least one seed is needed")
-    seeds = range(config.seed, config.seed + count)
+    points = with_seeds([{}], config.seed, count)
+    seeds = [point["seed"] for point in points]
     folder = pathlib.Path(workdir)
-    configs = [apply_overrides(config, {"seed": seed}) for seed in seeds]
-    given = [{**(overrides or {}), "seed": seed} for seed in seeds]
+    configs = [apply_overrides(config, point) for point in points]
+    given = [{**(overrides or {}), **point} for point in points]
     outcomes = train_population(configs, [str(folder / f"seed_{seed}") for seed in seeds], given)
     table = rows(seeds, outcomes)
     with (folder / FILE).open("w", newline="") as file:
         csv.writer(file).writerows(table)
     logging.info("the table is in %s", folder / FILE)
     return as_text(table)
+
+
+def with_seeds(points: Sequence[Mapping[str, Any]], first: int, count: int) -> list[dict[str, Any]]:
+    """Every point with each of so many seeds, in the place of its own; points that differ in that alone are one."""
+    if count < 1:
+        raise ConfigError(f"--seeds={count}: at least one seed is needed")
+    bare = [{name: value for name, value in point.items() if name != "seed"} for point in points]
+    different = [point for place, point in enumerate(bare) if point not in bare[:place]]
+    return [{**point, "seed": seed} for point in different for seed in range(first, first + count)]
 
 
 def rows(seeds: Sequence[int], outcomes: Sequence[Outcome]) -> list[list]:

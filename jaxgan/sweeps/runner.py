@@ -6,9 +6,10 @@ from typing import NamedTuple, Protocol
 
 from ml_collections import ConfigDict
 
+from jaxgan import population
 from jaxgan.errors import ConfigError, DivergedError
 from jaxgan.interrupt import Interrupt
-from jaxgan.population import train_population
+from jaxgan.population import find_refused, train_population
 from jaxgan.train import train
 from jaxgan.workdir import Workdir
 from jaxgan.writers import ProgressLine
@@ -62,12 +63,28 @@ def together(
     configs: Sequence[ConfigDict], workdirs: Sequence[str], overrides: Sequence[dict], report: Report
 ) -> list[Outcome]:
     """The runner that trains all trials as a population; see `jaxgan.population` for which of them share a program."""
-    outcomes = []
-    for member in train_population(configs, workdirs, overrides, report):
-        reason = "a number of it was not finite" if member.status == "diverged" else ""
-        status = "stopped" if member.status == "interrupted" else member.status
-        outcomes.append(Outcome(member.values, status, reason))
-    return outcomes
+    try:
+        return [_outcome(member) for member in train_population(configs, workdirs, overrides, report)]
+    except ConfigError:  # found before anything is written: the others can do without those that are to blame
+        refused = find_refused(configs, workdirs)
+        if not refused:
+            raise
+    outcomes = {place: Outcome({}, "refused", str(error)) for place, error in refused.items()}
+    places = [place for place in range(len(configs)) if place not in refused]
+    if places:
+
+        def report_one(member, step, values):
+            return report(places[member], step, values)
+
+        given = ([column[place] for place in places] for column in (configs, workdirs, overrides))
+        members = train_population(*given, report_one)
+        outcomes |= {place: _outcome(member) for place, member in zip(places, members, strict=True)}
+    return [outcomes[place] for place in range(len(configs))]
+
+
+def _outcome(member: population.Outcome) -> Outcome:
+    reason = "a number of it was not finite" if member.status == "diverged" else ""
+    return Outcome(member.values, "stopped" if member.status == "interrupted" else member.status, reason)
 
 
 def _train(member, config, workdir, overrides, report, make_progress, interrupt) -> Outcome:

@@ -87,6 +87,12 @@ def combinations(suggest: Suggest) -> tuple[Overrides, ...]:
     return tuple(suggest(optuna.trial.FixedTrial(params)) for params in chosen)
 
 
+def draw(suggest: Suggest, count: int, seed: int) -> tuple[Overrides, ...]:
+    """So many suggestions at random, the same for the same seed."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return tuple(dict(suggest(study.ask())) for _ in range(count))
+
+
 def as_parameters(points: Sequence[Overrides], config: ConfigDict) -> list[tuple[dict, dict[str, BaseDistribution]]]:
     """For each point what Optuna would have called its parameters and their distributions.
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxgan.aot import hlo
 
@@ -141,3 +142,33 @@ def test_what_only_a_tpu_writes():
     # The copy reads `a`; the fusion reads a row of the data and its place, and writes; 15 all-reduces read and write.
     assert cost.bytes == 4096 + 1024 + 4 + 4096 + 15 * (4096 + 4096)
     assert cost.unknown_loops == 0 and cost.cycles == 70 + 15 * 2
+
+
+@pytest.mark.parametrize(
+    "axis, groups", [("a", [(0, 2), (1, 3)]), ("b", [(0, 1), (2, 3)]), (("a", "b"), [(0, 1, 2, 3)])], ids=str
+)
+def test_a_collective_s_devices_are_known(axis, groups):
+    mesh, spec = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("a", "b")), PartitionSpec(("a", "b"))
+    reduce = jax.shard_map(lambda x: lax.psum(x, axis), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    text = jax.jit(reduce).lower(jax.ShapeDtypeStruct((8, 3), jnp.float32)).compile().as_text()
+    (collective,) = hlo.count(text).collectives
+    assert sorted(collective.groups) == groups
+    assert collective.is_within(2) == (axis == "b") and collective.is_within(4) and not collective.is_within(1)
+
+
+@pytest.mark.parametrize(
+    "attributes, groups",
+    [
+        ("replica_groups={{0,1},{2,3}}", ((0, 1), (2, 3))),
+        ("replica_groups=[2,2]<=[4]", ((0, 1), (2, 3))),
+        ("replica_groups=[2,2]<=[2,2]T(1,0)", ((0, 2), (1, 3))),
+        ("replica_groups=[4,2]<=[2,2,2]T(0,2,1)", ((0, 2), (1, 3), (4, 6), (5, 7))),
+        ("source_target_pairs={{0,1},{1,0}}", ((0, 1), (1, 0))),
+        ("replica_groups={}", None),
+    ],
+)
+def test_all_ways_in_which_devices_are_written(attributes, groups):
+    text = "ENTRY %main (p: f32[3]) -> f32[3] {\n  %p = f32[3]{0} parameter(0)\n"
+    text += f"  ROOT %r = f32[3]{{0}} all-reduce(%p), {attributes}, use_global_device_ids=true, to_apply=%add\n}}\n"
+    (found,) = hlo.count(text).collectives
+    assert found.groups == groups and (groups is not None or not found.is_within(8))

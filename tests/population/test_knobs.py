@@ -7,8 +7,8 @@ import pytest
 
 from experiments import r3gan, toy2d
 from jaxgan.build import assemble
-from jaxgan.overrides import apply_overrides
-from jaxgan.population.knobs import divide, may_be_traced, with_values
+from jaxgan.overrides import apply_overrides, with_values
+from jaxgan.population.knobs import divide, may_be_traced
 
 
 def groups(*different, experiment=toy2d):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import dcgan, mlp, toy2d
-from jaxgan.errors import CheckpointError, ConfigError
+from jaxgan.errors import CheckpointError, ConfigError, DistributedError
 from jaxgan.evaluate import evaluate, load_trained
 from jaxgan.overrides import apply_overrides
 from jaxgan.population import train_population
@@ -237,6 +237,13 @@ def test_members_need_folders_of_their_own(tmp_path):
         train_population(configs({}, {"seed": 1}), [tmp_path / "a", tmp_path / "a"])
     with pytest.raises(ConfigError, match="at least one"):
         train_population([], [])
+
+
+def test_one_of_several_processes_trains_no_population(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(DistributedError, match="trained by one process, and this is one of 2"):
+        train_population(configs({}), [tmp_path / "a"])
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.slow

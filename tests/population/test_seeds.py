@@ -10,7 +10,7 @@ from experiments import mlp
 from jaxgan.errors import ConfigError
 from jaxgan.overrides import apply_overrides
 from jaxgan.population import Outcome
-from jaxgan.population.seeds import as_text, rows, train_seeds
+from jaxgan.population.seeds import as_text, rows, train_seeds, with_seeds
 
 
 def outcome(status, **values):
@@ -57,3 +57,9 @@ def test_no_seeds_at_all(tmp_path):
     with pytest.raises(ConfigError, match="--seeds=0"):
         train_seeds(mlp.get_config("tiny"), str(tmp_path / "none"), 0)
     assert not (tmp_path / "none").exists()
+
+
+def test_points_with_seeds():
+    points = [{"a": 1.0, "seed": 3}, {"a": 1.0, "seed": 4}, {"a": 2.0}]
+    assert with_seeds(points, 7, 2) == [{"a": a, "seed": seed} for a in (1.0, 2.0) for seed in (7, 8)]
+    assert with_seeds([{}], 0, 3) == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
