@@ -124,4 +124,5 @@ def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Arra
 def _networks(state: TrainState, ema: bool) -> tuple[PyTree, PyTree]:
     """Params and variables on one device: a picture needs no more."""
     variables = {"generator": state.ema_variables if ema else state.variables["generator"]}
-    return jax.tree.map(lambda x: x.addressable_data(0), (state.ema_g if ema else state.params_g, variables))
+    networks = distributed.whole((state.ema_g if ema else state.params_g, variables))
+    return jax.tree.map(lambda x: x.addressable_data(0), networks)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments import dcgan, r3gan, toy2d
 from jaxgan import losses
-from jaxgan.build import label_counts, make_experiment, make_game, make_loss, make_optimizers
+from jaxgan.build import label_counts, make_experiment, make_game, make_loss, make_optimizers, make_parallel
 from jaxgan.counting import Counting
 from jaxgan.data.dataset import make_dataset
 from jaxgan.errors import ConfigError
@@ -322,3 +322,28 @@ def test_a_wrong_ramp_is_named_where_it_stands(place, wrong, words):
         node[name] = ConfigDict(wrong)
     with pytest.raises(ConfigError, match=f"config.{place} is .*{words}"):
         make_experiment(config, (8, 8, 1), 100)
+
+
+def test_the_layout_that_a_configuration_asks_for():
+    config = toy2d.get_config("tiny")
+    assert make_parallel(config).mode == "pmap"
+    assert make_parallel(config, jax.devices()[:2]).devices == jax.devices()[:2]
+    config.shard_state, config.parallel = True, "shard_map"
+    assert "opt_g, opt_d, ema_g cut" in make_parallel(config).describe()
+    config.parallel = "pmap"
+    with pytest.raises(ConfigError, match=r"--config\.parallel=shard_map"):
+        make_parallel(config)
+    config.shard_state, config.batch_size = False, 6
+    with pytest.raises(ConfigError, match="batch_size 6 does not divide over 4 devices"):
+        make_parallel(config)
+
+
+def test_an_optimizer_that_needs_whole_arrays_is_refused_shares():
+    config = toy2d.get_config("tiny")
+    config.shard_state = True
+    make_optimizers(config, Counting(8, 100, 1))
+    config.optimizer.discriminator = ConfigDict({"name": "lamb", "learning_rate": 1e-3})
+    with pytest.raises(ConfigError, match=r"'lamb' of config\.optimizer\.discriminator needs whole ones.*adam, "):
+        make_optimizers(config, Counting(8, 100, 1))
+    config.shard_state = False
+    make_optimizers(config, Counting(8, 100, 1))

@@ -74,11 +74,10 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     """
     config = config.copy_and_resolve_references()
     config.steps_per_call = config.steps_per_call or build.steps_per_call(devices[0].platform)
-    parallel = Parallel(config.parallel, devices)
-    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    parallel = build.make_parallel(config, devices)
     experiment = build.make_experiment(config, data.shape, data.examples, data.label_counts)
     counting = experiment.counting
-    state = parallel.abstract(jax.eval_shape(experiment.new_state))
+    state = parallel.abstract_state(jax.eval_shape(experiment.new_state))
     index = parallel.abstract_split(jax.ShapeDtypeStruct((counting.images_per_step,), jnp.int32))
     arrays = parallel.abstract(jax.eval_shape(in_rows, data.arrays))
     step = repeat(experiment.step, counting.steps_per_call) if counting.steps_per_call > 1 else experiment.step
