@@ -85,7 +85,6 @@ class Parallel:
         """The state that a pure function makes, as the compiled step takes it; each process has to bring the same."""
         if not self._cut:
             return self.replicate(jax.jit(new_state)())
-
         # In one program, whose results are shares: for the whole there may be no room.
         shapes = self.abstract_state(jax.eval_shape(new_state))
         return jax.jit(new_state, out_shardings=jax.tree.map(lambda x: x.sharding, shapes))()
@@ -97,23 +96,6 @@ class Parallel:
     def abstract_state(self, shapes: PyTree) -> PyTree:
         """The shapes of a state as `create` makes it, to compile from, and for a checkpoint to be read into."""
         return self._laid_out(shapes, self._layout(shapes))
-
-    def _laid_out(self, shapes: PyTree, layout: PyTree) -> PyTree:
-        def one(x, spec):
-            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self._mesh, spec))
-
-        return jax.tree.map(one, shapes, layout)
-
-    def _layout(self, state: PyTree) -> PyTree:
-        """Where each array of a state lies."""
-
-        def one(x):
-            place = dimension(x.shape, len(self.devices))
-            return PartitionSpec() if place is None else PartitionSpec(*[None] * place, AXIS)
-
-        layout = jax.tree.map(lambda _: PartitionSpec(), state)
-        fields = {name: jax.tree.map(one, getattr(state, name)) for name in self._cut}
-        return dataclasses.replace(layout, **fields) if fields else layout
 
     def split(self, tree: PyTree) -> PyTree:
         """A batch [B, ...] laid out as the compiled step takes it; put it on the devices once if it does not change.
@@ -162,6 +144,13 @@ class Parallel:
             donate_argnums=0,
         )
 
+    def describe(self) -> str:
+        """The device layout in words."""
+        kinds = sorted({device.device_kind for device in self.devices})
+        of = f" of {self.processes} processes" if self.processes > 1 else ""
+        of += f", {', '.join(self._cut)} cut" if self._cut else ""
+        return f"{self.mode} over {len(self.devices)} device(s){of}: {', '.join(kinds)} ({self.devices[0].platform})"
+
     def _over_mesh(self, body: Callable) -> Callable:
         everywhere = PartitionSpec()
 
@@ -175,9 +164,19 @@ class Parallel:
 
         return call
 
-    def describe(self) -> str:
-        """The device layout in words."""
-        kinds = sorted({device.device_kind for device in self.devices})
-        of = f" of {self.processes} processes" if self.processes > 1 else ""
-        of += f", {', '.join(self._cut)} cut" if self._cut else ""
-        return f"{self.mode} over {len(self.devices)} device(s){of}: {', '.join(kinds)} ({self.devices[0].platform})"
+    def _laid_out(self, shapes: PyTree, layout: PyTree) -> PyTree:
+        def one(x, spec):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self._mesh, spec))
+
+        return jax.tree.map(one, shapes, layout)
+
+    def _layout(self, state: PyTree) -> PyTree:
+        """Where each array of a state lies."""
+
+        def one(x):
+            place = dimension(x.shape, len(self.devices))
+            return PartitionSpec() if place is None else PartitionSpec(*[None] * place, AXIS)
+
+        layout = jax.tree.map(lambda _: PartitionSpec(), state)
+        fields = {name: jax.tree.map(one, getattr(state, name)) for name in self._cut}
+        return dataclasses.replace(layout, **fields) if fields else layout

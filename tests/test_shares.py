@@ -11,18 +11,19 @@ from absl import logging
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxgan.aot import hlo
-from jaxgan.evaluate import evaluate, load_trained, sample
+from jaxgan.evaluate import load_trained
 from jaxgan.games import standard
 from jaxgan.losses import ADVERSARIAL, weight_clipping
 from jaxgan.models import dcgan, mlp
 from jaxgan.optim import Lookahead, Optimizer, Optimizers, make_optimizer
 from jaxgan.parallel import Parallel
+from jaxgan.sampling import Generator
 from jaxgan.shares import SMALLEST, Shares, dimension
-from jaxgan.state import CUT, fingerprint
+from jaxgan.state import CUT
 from jaxgan.train import train
 from tests import ring
 from tests.runs import rows
-from tests.small import SHAPE, assert_close, assert_equal, make_step, new_state, pictures, settings
+from tests.small import SHAPE, assert_close, assert_equal, make_step, new_state, pictures, plain, settings
 
 BATCH = 8
 
@@ -99,9 +100,13 @@ def test_one_device_has_everything(shares):
     assert float(shares.norm(tree, tree)) == pytest.approx(expected, rel=1e-5)
 
 
-def wide_game():
-    """A DCGAN of small pictures, with a kernel on each side that is cut."""
-    networks = dcgan.Generator(shape=SHAPE, widths=(64, 32)), dcgan.Discriminator(widths=(16, 64))
+def wide(family):
+    """A game of small pictures, with a large array on each side."""
+    if family == "dcgan":
+        networks = dcgan.Generator(shape=SHAPE, widths=(64, 32)), dcgan.Discriminator(widths=(16, 64))
+    else:
+        generator = mlp.Generator(shape=SHAPE, hidden=(64,), batch_norm=True)
+        networks = generator, mlp.Discriminator(hidden=(128,), dropout=0.0)
     return standard.make_game(*networks, ADVERSARIAL["non_saturating"], latent_size=6)
 
 
@@ -117,12 +122,13 @@ class Run:
     def __init__(self, game, optimizers, config, cut=()):
         parallel = Parallel("shard_map", jax.devices()[:4], cut)
         self.state = parallel.create(lambda: new_state(game, optimizers))
+        self.start = plain(self.state)
         self._inputs = parallel.split(jnp.arange(BATCH * config.d_steps)), parallel.replicate(pictures())
         call = parallel.compile(make_step(game, optimizers, config), shared=1)
         self.compiled = call.lower(self.state, *self._inputs).compile()
 
     def train(self, steps):
-        """The metrics of all steps, each [steps]. (A program raises that makes another layout than it takes.)"""
+        """The metrics of all steps, each [steps]."""
         rows = []
         for _ in range(steps):
             self.state, metrics = self.compiled(self.state, *self._inputs)
@@ -132,24 +138,18 @@ class Run:
 
 @pytest.fixture(scope="module")
 def whole():
-    return Run(wide_game(), adam(), settings(d_steps=2))
+    return Run(wide("mlp"), adam(), settings(d_steps=2))
 
 
 @pytest.fixture(scope="module")
 def cut():
-    return Run(wide_game(), adam(), settings(d_steps=2), CUT)
+    return Run(wide("mlp"), adam(), settings(d_steps=2), CUT)
 
 
-def test_a_state_is_made_in_shares():
-    def make():
-        return new_state(wide_game(), adam())
-
-    made = [Parallel("shard_map", jax.devices()[:4], fields).create(make) for fields in ((), CUT)]
-    assert any(not x.is_fully_replicated for x in jax.tree.leaves(made[1].ema_g))
-    assert_close(made[1], made[0], rtol=1e-6, atol=0)  # not to the bit, where XLA:CPU is told not to optimise
-    assert_equal(made[1].ema_g, made[1].params_g)
-    together = jax.device_put(made[1], made[0].step.sharding)
-    assert int(fingerprint(made[1])) == int(fingerprint(together))
+def test_a_state_is_made_in_shares(whole, cut):
+    assert any(not x.is_fully_replicated for x in jax.tree.leaves(cut.state.ema_g))
+    assert_close(cut.start, whole.start, rtol=1e-6, atol=0)  # not to the bit, where XLA:CPU is told not to optimise
+    assert_equal(cut.start.ema_g, cut.start.params_g)
 
 
 def bytes_on_each_device(state):
@@ -163,14 +163,15 @@ def test_each_device_holds_a_share(whole, cut):
     everything = sum(x.nbytes for name in CUT for x in jax.tree.leaves(getattr(state, name)))
     (on_one,) = set(bytes_on_each_device(whole.state).values())
     (share,) = set(bytes_on_each_device(state).values())
-    assert on_one == everything and share < 0.3 * everything
+    large = 4 * (3 * 64 * 64 + 2 * 64 * 128)  # bytes: two moments of each side's large kernel, and one's average
+    assert on_one == everything and share == everything - 3 / 4 * large < 0.35 * everything
     assert {x.shape for x in jax.tree.leaves(state.ema_g)} == {x.shape for x in jax.tree.leaves(state.params_g)}
     rest = [getattr(state, name) for name in state.__dataclass_fields__ if name not in CUT]
     assert all(x.is_fully_replicated for x in jax.tree.leaves(rest))
 
 
 def test_what_travels_is_each_gradient_scattered_and_each_parameter_gathered(whole, cut):
-    large = {4 * 4 * 64 * 32: 1, 4 * 4 * 16 * 64: 2}  # the generator's at its step, the discriminator's at each of two
+    large = {64 * 64: 1, 64 * 128: 2}  # the generator's at its step, the discriminator's at each of two
     sizes = {x.size for x in jax.tree.leaves((cut.state.params_g, cut.state.params_d))}
     assert {n for n in sizes if n >= SMALLEST} == set(large)
     found = {kind: Counter() for kind in ("reduce-scatter", "all-gather", "all-reduce")}
@@ -183,30 +184,36 @@ def test_what_travels_is_each_gradient_scattered_and_each_parameter_gathered(who
         collectives = hlo.count(run.compiled.as_text()).collectives
         return sum(c.times * c.bytes * (2 if c.kind == "all-reduce" else 1) for c in collectives)
 
-    assert wire(cut) == pytest.approx(wire(whole), rel=1e-3)
+    assert wire(cut) == pytest.approx(wire(whole), rel=1e-2)  # one number more, for the gradients' norm
+
+
+def assert_same_after(steps, cut, whole):
+    found, expected = cut.train(steps), whole.train(steps)
+    assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    assert_close(cut.state, whole.state, rtol=1e-3, atol=1e-5)
+    assert not all(x.is_fully_replicated for x in jax.tree.leaves(cut.state.opt_d))
 
 
 def test_a_cut_state_is_the_same_run(whole, cut):
-    rows = [run.train(20) for run in (whole, cut)]
-    assert_close(rows[1], rows[0], rtol=1e-3, atol=1e-5)
-    for name in whole.state.__dataclass_fields__:
-        assert_close(getattr(cut.state, name), getattr(whole.state, name), rtol=1e-3, atol=1e-5)
-    assert float(np.abs(jax.tree.leaves(cut.state.ema_g)[0] - jax.tree.leaves(cut.state.params_g)[0]).max()) > 1e-4
-    (share,) = set(bytes_on_each_device(cut.state).values())
-    assert share < 0.3 * sum(x.nbytes for name in CUT for x in jax.tree.leaves(getattr(cut.state, name)))
+    before = bytes_on_each_device(cut.state)
+    assert_same_after(20, cut, whole)
+    assert bytes_on_each_device(cut.state) == before
+    averages, params = (jax.tree.leaves(x) for x in (cut.state.ema_g, cut.state.params_g))
+    assert max(float(np.abs(np.asarray(a) - p).max()) for a, p in zip(averages, params, strict=True)) > 1e-3
 
 
+@pytest.mark.slow
+def test_a_cut_dcgan_is_the_same_run():
+    assert_same_after(20, *(Run(wide("dcgan"), adam(), settings(d_steps=2), fields) for fields in (CUT, ())))
+
+
+@pytest.mark.slow
 def test_a_box_for_the_weights_steps_back_and_shared_samples():
-    networks = mlp.Generator(shape=SHAPE, hidden=(64,)), mlp.Discriminator(hidden=(64,), dropout=0.0)
-    game, config = standard.make_game(*networks, ADVERSARIAL["hinge"], latent_size=6), settings(share_fake=True)
     optimizers = adam(lookahead=Lookahead(2, 0.5))
     optimizers = optimizers._replace(discriminator=optimizers.discriminator._replace(box=weight_clipping(0.05)))
-    runs = [Run(game, optimizers, config, fields) for fields in ((), CUT)]
-    assert not all(x.is_fully_replicated for x in jax.tree.leaves(runs[1].state.opt_d))
-    rows = [run.train(3) for run in runs]  # a step back after the second, and one more into the box
-    assert_close(rows[1], rows[0], rtol=1e-3, atol=1e-5)
-    assert_close(runs[1].state, runs[0].state, rtol=1e-3, atol=1e-5)
-    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(runs[1].state.params_d)) == pytest.approx(0.05)
+    cut, whole = (Run(wide("mlp"), optimizers, settings(share_fake=True), fields) for fields in (CUT, ()))
+    assert_same_after(3, cut, whole)  # a step back after the second, and one more into the box
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(cut.state.params_d)) == pytest.approx(0.05)
 
 
 def config_of(**overrides):
@@ -230,47 +237,55 @@ def cut_run(tmp_path_factory):
     return workdir, train(config_of(shard_state=True), workdir)
 
 
+def test_a_run_with_a_cut_state_leaves_a_record_like_any_other(cut_run):
+    """Pictures and evaluations, which need the whole average, and checkpoints of whole arrays."""
+    workdir, state = cut_run
+    assert not all(x.is_fully_replicated for x in jax.tree.leaves(state.opt_d))
+    measured = [row["swd16_train_raw"] for row in rows(workdir) if "swd16_train_raw" in row]
+    assert len(measured) == 2
+    last = load_trained(workdir)  # on one device
+    assert_equal(last.state, state)
+    assert int(load_trained(workdir, "best").state.step) == 10 * (1 + measured.index(min(measured)))
+    generator, key = Generator(last.game), jax.random.key(0)
+    np.testing.assert_array_equal(generator.samples(state, key, 9), generator.samples(last.state, key, 9))
+
+
 def assert_same_run(a, b):
     found, expected = rows(a[0]), rows(b[0])
     assert len(found) == len(expected) == 20
     for x, y in zip(found, expected, strict=True):
-        assert x.keys() == y.keys()
         assert x == pytest.approx(y, rel=1e-3, abs=1e-5)
     for name in ("params_g", "params_d", "ema_g", "opt_g", "opt_d", "variables"):
         assert_close(getattr(a[1], name), getattr(b[1], name), rtol=1e-3, atol=1e-5)
 
 
+def go_on(run, tmp_path, **overrides):
+    """Half of a run, and the rest with another layout."""
+    shutil.copytree(run[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "20")
+    return tmp_path / "run", train(config_of(**overrides), tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_a_run_with_a_cut_state_is_the_same_run(whole_run, cut_run):
-    """Its evaluations, pictures and samples included, which need the whole average."""
     assert_same_run(cut_run, whole_run)
-    assert any(not x.is_fully_replicated for x in jax.tree.leaves(cut_run[1].opt_d))
     names = [sorted(file.name for file in (run[0] / "samples").iterdir()) for run in (cut_run, whole_run)]
     assert names[0] == names[1]
-    steps = [int(load_trained(run[0], "best").state.step) for run in (cut_run, whole_run)]
-    assert steps[0] == steps[1]
-    drawn = [np.load(sample(run[0], 37)[0])["arr_0"] for run in (cut_run, whole_run)]
-    np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-3, atol=1e-4)
-    assert "swd37_train_raw" in evaluate(cut_run[0], checkpoints=("last",), num_samples=37)
 
 
-def test_nothing_is_compiled_twice(tmp_path, caplog):
+@pytest.mark.slow
+@pytest.mark.parametrize("mode, devices", [("pmap", 4), ("shard_map", 4), ("jit", 1)])
+def test_a_checkpoint_of_a_cut_state_goes_on_whole(mode, devices, cut_run, whole_run, tmp_path):
+    run = go_on(cut_run, tmp_path, parallel=mode)
+    assert all(x.is_fully_replicated and len(x.devices()) == devices for x in jax.tree.leaves(run[1]))
+    assert_same_run(run, whole_run)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_a_whole_state_goes_on_cut_and_compiled_once(cut_run, whole_run, tmp_path, caplog):
     logging.use_python_logging(quiet=True)
-    train(config_of(shard_state=True, duration="4 steps"), tmp_path / "run")
-    assert "again" not in caplog.text
-
-
-@pytest.mark.parametrize("devices", [4, 1], ids=["four devices", "one device"])
-def test_a_checkpoint_of_a_cut_state_goes_on_whole(devices, cut_run, whole_run, tmp_path):
-    shutil.copytree(cut_run[0], tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "20")
-    state = train(config_of(parallel="pmap" if devices == 4 else "jit"), tmp_path / "run")
-    assert all(x.is_fully_replicated and len(x.devices()) == devices for x in jax.tree.leaves(state))
-    assert_same_run((tmp_path / "run", state), whole_run)
-
-
-def test_a_checkpoint_of_a_whole_state_goes_on_cut(cut_run, whole_run, tmp_path):
-    shutil.copytree(whole_run[0], tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "20")
-    state = train(config_of(shard_state=True), tmp_path / "run")
-    assert bytes_on_each_device(state) == bytes_on_each_device(cut_run[1])
-    assert_same_run((tmp_path / "run", state), whole_run)
+    run = go_on(whole_run, tmp_path, shard_state=True)
+    assert bytes_on_each_device(run[1]) == bytes_on_each_device(cut_run[1])
+    assert_same_run(run, whole_run)
+    train(config_of(shard_state=True, duration="4 steps"), tmp_path / "new")
+    assert "from update 10 to 20" in caplog.text and "again" not in caplog.text
