@@ -183,13 +183,19 @@ def _cycles(i: Instruction) -> float:
 
 def _collective(i: Instruction, computation: Computation) -> Iterator[Collective]:
     kind = i.opcode.removesuffix("-start")
-    if kind in _COLLECTIVES:
+    if kind in _COLLECTIVES and not _is_under_way(i, computation):
         # What goes in, but for a gather, whose size on the wire is that of what comes out.
         arrays = [array for name in i.operands for array in computation[name].shape]
         if kind == "all-gather":
             arrays = i.shape[len(arrays) :] if i.opcode.endswith("-start") else i.shape
         size = sum(array.size * array.width for array in arrays)
         yield Collective(kind, tuple(array.size for array in arrays), size, 1.0)
+
+
+def _is_under_way(i: Instruction, computation: Computation) -> bool:
+    """Whether this is a part of a TPU's asynchronous collective, in one of the fusions behind which it runs, that began
+    in another fusion."""
+    return "chain_id=" in i.attributes and not any("AsyncCollectiveStart" in x.attributes for x in computation.values())
 
 
 def _flops(i: Instruction, computation: Computation) -> float:
