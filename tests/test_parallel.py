@@ -124,6 +124,17 @@ def test_a_cut_state_is_told_from_what_is_whole():
     np.testing.assert_array_equal(new.opt["mu"], np.repeat(np.arange(4.0), 256)[None].repeat(4, axis=0))
 
 
+def test_one_device_holds_all_of_a_cut_state():
+    def step(state, batch, axis_name=None, is_cut=False):
+        assert axis_name is None and is_cut and state.opt["mu"].shape == (64, 64)
+        return state, {"sum": jnp.sum(state.opt["mu"])}
+
+    parallel = Parallel("shard_map", jax.devices()[:1], cut=("opt",))
+    state = parallel.create(lambda: State(jnp.zeros(3), {"mu": jnp.ones((64, 64))}))
+    _, metrics = parallel.compile(step)(state, parallel.split(jnp.arange(4)))
+    assert float(metrics["sum"]) == 4096
+
+
 def descend(state, batch, scale, axis_name=None):
     """A step of linear regression: a gradient averaged over the global batch."""
     loss, grad = jax.value_and_grad(lambda w: jnp.mean((batch["x"] @ w - batch["y"]) ** 2))(state["w"])

@@ -288,4 +288,4 @@ def test_a_checkpoint_of_a_whole_state_goes_on_cut_and_compiled_once(cut_run, wh
     assert bytes_on_each_device(run[1]) == bytes_on_each_device(cut_run[1])
     assert_same_run(run, whole_run)
     train(config_of(shard_state=True, duration="4 steps"), tmp_path / "new")
-    assert "from update 10 to 20" in caplog.text and "again" not in caplog.text
+    assert "again" not in caplog.text
