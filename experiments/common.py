@@ -20,6 +20,7 @@ def base(experiment: str) -> ConfigDict:
     c.accumulate = 1  # parts of the batch, one after another, whose gradients are averaged: saves memory
     c.precision = "float32"  # "bfloat16": both networks compute in it while training; parameters stay float32
     c.parallel = "pmap"  # over all devices of all processes; or "shard_map", the same by other means; "jit" uses one
+    c.shard_state = False  # with shard_map: each device holds a share alone of the optimizers' state and of the EMA
     c.batch_stats = "synchronised"  # of batch norm and its like: over the whole batch; or "per_device", over its parts
     c.steps_per_call = 0  # updates in one call of the compiled program; 0: 1 on a CPU, 20 elsewhere
     c.population = "auto"  # how a population's members share a device: "map", "vmap"; auto: map on a CPU, else vmap

@@ -52,11 +52,11 @@ class Album:
     def finish(self, state: TrainState) -> None:
         """Saves final.png, interpolation.png and training.gif."""
         samples = self._fixed(state, ema=True)
+        rows = self._rows if self._labels is None else len(self._labels)
+        between = self._generator.between(state, self._key_between, rows, 2 * self._columns, self._labels)
         if not distributed.is_main():
             return
         pictures.save_png(draw_samples(samples, self._columns, self._plane), self._folder / "final.png")
-        rows = self._rows if self._labels is None else len(self._labels)
-        between = self._generator.between(state, self._key_between, rows, 2 * self._columns, self._labels)
         pictures.save_png(draw_paths(between, self._plane), self._folder / "interpolation.png")
         frames = sorted(self._folder.glob("step_*_ema.png"))
         if frames:

@@ -26,8 +26,9 @@ from jaxgan.games.augmentation import read_augmentation
 from jaxgan.games.heads import Codes, read_heads
 from jaxgan.games.penalties import TERMS, read_penalties
 from jaxgan.losses import ADVERSARIAL, AdversarialLoss, weight_clipping
-from jaxgan.optim import Lookahead, Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
-from jaxgan.state import TrainState
+from jaxgan.optim import ELEMENTWISE, Lookahead, Optimizer, Optimizers, Ramp, make_optimizer, make_ramp, make_schedule
+from jaxgan.parallel import Parallel
+from jaxgan.state import CUT, TrainState
 from jaxgan.traced import is_off, passes
 from jaxgan.update import create_state, make_update, with_batches, with_data
 
@@ -63,6 +64,17 @@ def stream_above(config: ConfigDict) -> float:
     if when not in limits:
         raise ConfigError(f"unknown config.data.stream {when!r}; known: {', '.join(limits)}")
     return limits[when]
+
+
+def make_parallel(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Parallel:
+    """The layout over devices (all of them by default) that `config.parallel` and `config.shard_state` ask for.
+
+    Raises:
+        ConfigError: there is no such layout, or the batch does not divide over its devices.
+    """
+    parallel = Parallel(config.parallel, devices, CUT if config.shard_state else ())
+    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    return parallel
 
 
 class Experiment(NamedTuple):
@@ -236,6 +248,11 @@ def make_optimizers(config: ConfigDict, counting: Counting) -> Optimizers:
     def one(side):
         given = c[side].to_dict()
         name = given.pop("name")
+        if config.get("shard_state", False) and name not in ELEMENTWISE:  # runs of older versions have no such field
+            raise ConfigError(
+                f"config.shard_state gives each device a share of every array, and {name!r} of "
+                f"config.optimizer.{side} needs whole ones; those that do not are {', '.join(ELEMENTWISE)}"
+            )
         knobs = {knob: _value(value, counting, f"config.optimizer.{side}.{knob}") for knob, value in given.items()}
         ramps = {knob: value for knob, value in knobs.items() if isinstance(value, Ramp)}
         start = {knob: value.start if isinstance(value, Ramp) else value for knob, value in knobs.items()}

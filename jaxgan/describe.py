@@ -1,22 +1,23 @@
 """What a run would be, without running it: the resolved configuration, the networks' sizes, the device layout."""
 
+import math
+
 import jax
 from ml_collections import ConfigDict
 
 from jaxgan import build
-from jaxgan.parallel import Parallel
 from jaxgan.state import count_parameters
 
 
 def describe(config: ConfigDict, workdir: str) -> str:
     """The text of `launch.py --dry_run`; finds the same mistakes that a run would find before its first update."""
-    parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    parallel = build.make_parallel(config)
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
     experiment = build.make_experiment(config, real.shape[1:], len(real), build.label_counts(dataset))
     counting, state = experiment.counting, jax.eval_shape(experiment.new_state)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    leaves = jax.tree.leaves(parallel.abstract_state(state))
+    size = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
     total = counting.steps(config.duration)
     where = "streamed from disk" if dataset.is_streamed else "on every device"
     return "\n".join(

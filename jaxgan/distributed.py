@@ -5,6 +5,7 @@ its own. The first one, `is_main`, writes. What the processes tell each other be
 through the store of `jax.distributed`'s coordinator, as JSON, and never waits without a limit.
 """
 
+import functools
 import glob
 import importlib.util
 import itertools
@@ -189,6 +190,17 @@ def split(x: np.ndarray, sharding: Sharding) -> jax.Array:
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
     return jax.make_array_from_callback(np.shape(x), sharding, lambda place: x[place])
+
+
+def whole(tree: PyTree) -> PyTree:
+    """The arrays of a tree with those gathered that are cut over devices: a copy on each of them. All processes ask."""
+    cut = [x for x in jax.tree.leaves(tree) if not x.is_fully_replicated]
+    return _gather(cut[0].sharding.mesh)(tree) if cut else tree
+
+
+@functools.cache
+def _gather(mesh: Mesh) -> Callable[[PyTree], PyTree]:
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def in_shares(function: Callable[[np.ndarray], PyTree], rows: np.ndarray) -> PyTree:

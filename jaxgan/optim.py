@@ -19,6 +19,12 @@ from jaxgan.errors import ConfigError
 from jaxgan.traced import number
 
 Schedule = Callable[[jax.Array], jax.Array]  # images seen -> factor on the learning rate
+# What these do to a number depends on that number, its gradients and what is kept of them, and on no other number.
+ELEMENTWISE = (
+    *("adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lion"),
+    *("optimistic_adam_v2", "optimistic_gradient_descent", "radam", "rmsprop", "rprop", "sgd", "sign_sgd", "signum"),
+    "yogi",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,12 @@
 A step is `step(state, batch, *shared, axis_name=None) -> (state, metrics)`. The state and `shared` are the same on
 every device; the batch is split by its leading axis. What a step returns has to be equal on all devices: it averages
 gradients and metrics over `axis_name` itself. (pmap and shard_map would hand back one device's value silently.)
+
+Fields of the state may be cut over the devices instead (`jaxgan.shares`). The step is told by `is_cut=True`, is given
+this device's shares of them, and gives such shares back.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan import distributed
 from jaxgan.errors import ConfigError
+from jaxgan.shares import dimension
 
 PyTree = Any
 AXIS = "batch"
@@ -31,13 +36,14 @@ class Parallel:
     Args:
         mode: one of `MODES`.
         devices: the devices to use; all those of all processes by default. A description's
-            (`jax.experimental.topologies`) serve to compile for, with `abstract` and `abstract_split`.
+            (`jax.experimental.topologies`) serve to compile for, with the methods called `abstract`.
+        cut: the fields of the state, a dataclass, whose arrays are cut over the devices; under `shard_map` alone.
 
     Raises:
-        ConfigError: unknown mode, or one device for several processes.
+        ConfigError: unknown mode, one device for several processes, or a state that this mode cannot cut.
     """
 
-    def __init__(self, mode: str = "pmap", devices: Sequence[jax.Device] | None = None):
+    def __init__(self, mode: str = "pmap", devices: Sequence[jax.Device] | None = None, cut: Sequence[str] = ()):
         if mode not in MODES:
             raise ConfigError(f"unknown config.parallel {mode!r}; known: {', '.join(MODES)}")
         devices = list(devices or jax.devices())
@@ -47,7 +53,12 @@ class Parallel:
         if self.processes > 1 and mode == "pmap":
             logging.info("config.parallel=pmap is shard_map here, in a run of %d processes", self.processes)
             mode = "shard_map"
-        self.mode = mode
+        if cut and mode != "shard_map":
+            raise ConfigError(
+                f"config.shard_state cuts the state over the devices of shard_map, and config.parallel is {mode!r}; "
+                "set --config.parallel=shard_map"
+            )
+        self.mode, self._cut = mode, tuple(cut)
         self.devices = devices[:1] if mode == "jit" else devices
         self._mesh = Mesh(self.devices, (AXIS,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
@@ -70,11 +81,21 @@ class Parallel:
         """A copy of every array on every device, without a device axis. Each process has to bring the same arrays."""
         return distributed.put(tree, self._replicated)
 
+    def create(self, new_state: Callable[[], PyTree]) -> PyTree:
+        """The state that a pure function makes, as the compiled step takes it; each process has to bring the same."""
+        if not self._cut:
+            return self.replicate(jax.jit(new_state)())
+        # In one program, whose results are shares: for the whole there may be no room.
+        shapes = self.abstract_state(jax.eval_shape(new_state))
+        return jax.jit(new_state, out_shardings=jax.tree.map(lambda x: x.sharding, shapes))()
+
     def abstract(self, shapes: PyTree) -> PyTree:
-        """The shapes of a tree as it lies on the devices after `replicate`, for a checkpoint to be read into."""
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._replicated), shapes
-        )
+        """The shapes of a tree as it lies on the devices after `replicate`, to compile from."""
+        return self._laid_out(shapes, jax.tree.map(lambda _: PartitionSpec(), shapes))
+
+    def abstract_state(self, shapes: PyTree) -> PyTree:
+        """The shapes of a state as `create` makes it, to compile from, and for a checkpoint to be read into."""
+        return self._laid_out(shapes, self._layout(shapes))
 
     def split(self, tree: PyTree) -> PyTree:
         """A batch [B, ...] laid out as the compiled step takes it; put it on the devices once if it does not change.
@@ -134,11 +155,7 @@ class Parallel:
         # On one device XLA:CPU keeps the reductions of a named axis, at a sixth of a DCGAN update's time.
         body = partial(step, axis_name=AXIS if len(self.devices) > 1 else None)
         if self.mode == "shard_map":
-            everywhere = PartitionSpec()
-            inputs = (everywhere, PartitionSpec(AXIS), *(everywhere,) * shared)
-            # With check_vma JAX sums the gradients by itself, and the step's own mean over them would be wrong.
-            mapped = jax.shard_map(body, mesh=self._mesh, in_specs=inputs, out_specs=everywhere, check_vma=False)
-            return jax.jit(mapped, donate_argnums=0)
+            return jax.jit(self._over_mesh(partial(body, is_cut=True) if self._cut else body), donate_argnums=0)
         return jax.pmap(
             body,
             axis_name=AXIS,
@@ -152,4 +169,35 @@ class Parallel:
         """The device layout in words."""
         kinds = sorted({device.device_kind for device in self.devices})
         of = f" of {self.processes} processes" if self.processes > 1 else ""
+        of += f", {', '.join(self._cut)} cut" if self._cut else ""
         return f"{self.mode} over {len(self.devices)} device(s){of}: {', '.join(kinds)} ({self.devices[0].platform})"
+
+    def _over_mesh(self, body: Callable) -> Callable:
+        everywhere = PartitionSpec()
+
+        def call(state, batch, *shared):
+            layout = self._layout(state)
+            inputs = (layout, PartitionSpec(AXIS), *(everywhere for _ in shared))
+            outputs = (layout, everywhere)
+            # With check_vma JAX sums the gradients by itself, and the step's own mean over them would be wrong.
+            mapped = jax.shard_map(body, mesh=self._mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+            return mapped(state, batch, *shared)
+
+        return call
+
+    def _laid_out(self, shapes: PyTree, layout: PyTree) -> PyTree:
+        def one(x, spec):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self._mesh, spec))
+
+        return jax.tree.map(one, shapes, layout)
+
+    def _layout(self, state: PyTree) -> PyTree:
+        """Where each array of a state lies."""
+
+        def one(x):
+            place = dimension(x.shape, len(self.devices))
+            return PartitionSpec() if place is None else PartitionSpec(*[None] * place, AXIS)
+
+        layout = jax.tree.map(lambda _: PartitionSpec(), state)
+        fields = {name: jax.tree.map(one, getattr(state, name)) for name in self._cut}
+        return dataclasses.replace(layout, **fields) if fields else layout

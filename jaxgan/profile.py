@@ -66,7 +66,7 @@ def examine(config: ConfigDict, workdir: pathlib.Path, seconds: float) -> dict[s
     program = compile_update(config, jax.devices(), data_shape_of(dataset), None)
     compiled_in = time.perf_counter() - begun
     parallel, counting, call = program.parallel, program.experiment.counting, program.compiled
-    state = parallel.replicate(jax.jit(program.experiment.new_state)())
+    state = parallel.create(program.experiment.new_state)
     feed = make_feed(dataset, program.experiment, parallel, config.data.get("workers", 0))
     with contextlib.closing(feed):  # of a streamed set the same batch is used again and again
         feed.begin(state, counting.steps_per_call)

@@ -98,7 +98,7 @@ class Generator:
     ) -> np.ndarray:
         """`rows` paths of `columns` EMA samples, [rows, columns, ...], each between two random latents.
 
-        A conditional generator is given a label for each row.
+        A conditional generator is given a label for each row. All processes have to ask, as for `samples`.
 
         Along a great circle: the points of a straight line between normal latents are shorter than any latent that
         the generator has seen (White, Sampling Generative Networks, 2016).
@@ -122,6 +122,7 @@ def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Arra
 
 
 def _networks(state: TrainState, ema: bool) -> tuple[PyTree, PyTree]:
-    """Params and variables on one device: a picture needs no more."""
+    """Whole params and variables on one device: a picture needs no more. Where they are cut, all processes gather."""
     variables = {"generator": state.ema_variables if ema else state.variables["generator"]}
-    return jax.tree.map(lambda x: x.addressable_data(0), (state.ema_g if ema else state.params_g, variables))
+    networks = distributed.whole((state.ema_g if ema else state.params_g, variables))
+    return jax.tree.map(lambda x: x.addressable_data(0), networks)

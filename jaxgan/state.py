@@ -4,6 +4,7 @@ Apply functions and optimizers are closed over by the update, so a population is
 (`jax.vmap` over its leaves) and a checkpoint is its leaves.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -35,6 +36,9 @@ class TrainState:
     key: jax.Array  # the base key, never split: every draw folds in the step and an example's index
 
 
+CUT = ("opt_g", "opt_d", "ema_g")  # the fields whose arrays the update needs in shares only, see `jaxgan.shares`
+
+
 def count_parameters(params: PyTree) -> int:
     """How many numbers a pytree of arrays (or of shapes) holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -44,7 +48,7 @@ def count_parameters(params: PyTree) -> int:
 def fingerprint(tree: PyTree) -> jax.Array:
     """A uint32 checksum of every bit of a pytree: equal states have equal fingerprints on any number of devices.
 
-    It is computed where the arrays live, so that a check costs no transfer. Each number is mixed with its
+    It is computed where the arrays live, cut or whole, so that a check costs no transfer. Each number is mixed with its
     position before the (wrapping) sum, so that both a flipped bit and two exchanged numbers show.
     """
 
@@ -53,14 +57,21 @@ def fingerprint(tree: PyTree) -> jax.Array:
             leaf = jax.random.key_data(leaf)
         if leaf.dtype == jnp.bool_:
             leaf = leaf.astype(jnp.uint8)
-        bits = jax.lax.bitcast_convert_type(leaf, _UNSIGNED[leaf.dtype.itemsize]).astype(jnp.uint32).ravel()
-        place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2654435769)
+        bits = jax.lax.bitcast_convert_type(leaf, _UNSIGNED[leaf.dtype.itemsize]).astype(jnp.uint32)
+        place = _places(bits.shape) * jnp.uint32(2654435769)
         return jnp.sum(_mix(_mix(bits) ^ place), dtype=jnp.uint32)
 
     total = jnp.uint32(0)
     for leaf in jax.tree.leaves(tree):
         total = total * jnp.uint32(2654435761) + one(leaf)
     return total
+
+
+def _places(shape: tuple[int, ...]) -> jax.Array:
+    """The numbers' places in the flat array. (Made flat, an array that is cut would be gathered.)"""
+    strides = [math.prod(shape[i + 1 :]) % 2**32 for i in range(len(shape))]
+    along = (jax.lax.broadcasted_iota(jnp.uint32, shape, i) * jnp.uint32(n) for i, n in enumerate(strides))
+    return sum(along, start=jnp.uint32(0))
 
 
 def _mix(x: jax.Array) -> jax.Array:

@@ -21,7 +21,6 @@ from jaxgan.errors import CheckpointError, ConfigError, JaxganError
 from jaxgan.interrupt import Interrupt
 from jaxgan.judge import measured_numbers
 from jaxgan.overrides import apply_overrides
-from jaxgan.parallel import Parallel
 from jaxgan.sweeps.objective import Objective, read_objectives
 from jaxgan.sweeps.page import write_page
 from jaxgan.sweeps.results import command_of, folder_of, front_of, rows_of, write_leaderboard
@@ -34,8 +33,8 @@ from jaxgan.sweeps.table import Table
 from jaxgan.workdir import plain
 
 TRIALS = 20  # of a search space, where nobody says how many
-_MAY_CHANGE = ("parallel", "population_devices", "steps_per_call", "health", "log_every", "sample_every")
-_MAY_CHANGE += ("checkpoint_every",)
+_MAY_CHANGE = ("parallel", "shard_state", "population_devices", "steps_per_call", "health", "log_every")
+_MAY_CHANGE += ("sample_every", "checkpoint_every")
 
 
 def sweep(
@@ -144,8 +143,7 @@ class _Plan(NamedTuple):
 
 def _check(config: ConfigDict, objective: str) -> _Plan:
     """Finds what a run would find before its first update, and what trials are to be judged by."""
-    parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    build.make_parallel(config)
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
     counting = build.make_experiment(config, real.shape[1:], len(real), build.label_counts(dataset)).counting

@@ -11,7 +11,6 @@ from jaxgan import build, compilation, distributed
 from jaxgan.feed import make_feed
 from jaxgan.interrupt import Interrupt
 from jaxgan.overrides import with_values
-from jaxgan.parallel import Parallel
 from jaxgan.run import Run
 from jaxgan.state import TrainState
 from jaxgan.writers import ProgressLine
@@ -44,8 +43,7 @@ def train(
         JaxganError: whatever the person who started the run can mend.
     """
     # What is asked for. Everything that can be wrong is found before anything is written.
-    parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    parallel = build.make_parallel(config)
     dataset = build.load_data(config)
     real = dataset.arrays["real"]
     facts = (real.shape[1:], len(real), build.label_counts(dataset))
@@ -54,9 +52,9 @@ def train(
 
     # The record, and the state: a checkpoint's, or a new one.
     run.claim(overrides or {})
-    state = run.restore(parallel.abstract(jax.eval_shape(experiment.new_state)))
+    state = run.restore(parallel.abstract_state(jax.eval_shape(experiment.new_state)))
     if state is None:
-        state = parallel.replicate(jax.jit(experiment.new_state)())
+        state = parallel.create(experiment.new_state)
     step, total = int(state.step), run.total
     if values := run.folder.values_at(step):
         experiment = build.make_experiment(with_values(config, values), *facts)

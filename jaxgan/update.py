@@ -1,12 +1,12 @@
 """One update of the game: the discriminator's steps, then the generator's; the only place that takes gradients.
 
-`update(state, batch, axis_name=None)` is pure. By itself it is a single-device update; under `jax.pmap` or
-`jax.shard_map` with `axis_name` set, the same body averages gradients and metrics over devices. It knows no network
-and no loss: those are the game's.
+`update(state, batch, axis_name=None, is_cut=False)` is pure. By itself it is a single-device update; under `jax.pmap`
+or `jax.shard_map` with `axis_name` set, the same body averages gradients and metrics over devices. It knows no network
+and no loss: those are the game's; nor how arrays are cut over devices: that is `jaxgan.shares`'s.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ import optax
 from jaxgan.data.sampler import finish, sample
 from jaxgan.errors import ConfigError
 from jaxgan.games import Aux, Game
-from jaxgan.optim import Lookahead, Optimizers, Ramp
+from jaxgan.optim import Lookahead, Optimizer, Optimizers, Ramp
+from jaxgan.shares import Shares
 from jaxgan.state import TrainState
 from jaxgan.traced import is_off
 
@@ -58,10 +59,11 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
             `ema.half_life_images` and `ema.rampup`.
 
     Returns:
-        `update(state, batch, axis_name=None) -> (state, metrics)`. `batch` holds `d_steps * B` examples, leaves
-        [d_steps * B, ...], example-major: entry `b * d_steps + k` is example b of D step k, so that a contiguous part
-        of the global batch holds whole examples. The G step sees the last D step's. Metrics are scalars; of several D
-        steps the last one's are given.
+        `update(state, batch, axis_name=None, is_cut=False) -> (state, metrics)`. `batch` holds `d_steps * B` examples,
+        leaves [d_steps * B, ...], example-major: entry `b * d_steps + k` is example b of D step k, so that a contiguous
+        part of the global batch holds whole examples. The G step sees the last D step's. Metrics are scalars; of
+        several D steps the last one's are given. Where the state `is_cut`, this device has its own shares of `opt_g`,
+        `opt_d` and `ema_g`.
     """
     d_steps, parts = config.d_steps, config.accumulate
     share_fake = config.share_fake and d_steps == parts == 1
@@ -69,19 +71,17 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
     gradient_d, gradient_g = (_accumulated(loss, parts) for loss in (game.discriminator_loss, game.generator_loss))
     _check(config)
 
-    def discriminator_step(state, batch, key, axis_name, fake=None):
-        seen = {**batch, "images": state.images}
+    def discriminator_step(state, batch, key, shares, fake=None):
+        seen, axis_name = {**batch, "images": state.images}, shares.axis_name
         grads, aux = gradient_d(state.params_d, state.params_g, _variables(state), seen, key, axis_name, fake)
-        grads = _mean(grads, axis_name)
-        updates, opt_d = optimizers.discriminator.updates(grads, state.opt_d, state.params_d, state.images)
-        params_d = optax.apply_updates(state.params_d, updates)
+        moved = _move(optimizers.discriminator, grads, state.opt_d, state.params_d, state.images, shares)
         images = state.images + _batch_size(batch, axis_name)
-        state = state.replace(params_d=params_d, opt_d=opt_d, images=images, **_split(aux.variables))
-        return state, {**aux.metrics, "grad_norm_d": optax.tree.norm(grads)}
+        state = state.replace(params_d=moved.params, opt_d=moved.state, images=images, **_split(aux.variables))
+        return state, {**aux.metrics, "grad_norm_d": moved.norm}
 
-    def generator_step(state, batch, key, axis_name, params_d, shared=None):
+    def generator_step(state, batch, key, shares, params_d, shared=None):
         params_d = params_d if config.simultaneous else state.params_d
-        batch = {**batch, "images": state.images}
+        batch, axis_name = {**batch, "images": state.images}, shares.axis_name
         if shared is None:
             grads, aux = gradient_g(state.params_g, params_d, _variables(state), batch, key, axis_name)
         else:
@@ -93,51 +93,47 @@ def make_update(game: Game, optimizers: Optimizers, config: Any) -> Update:
             # Through the shared pass, and directly: penalties make samples of their own.
             (direct, cotangent), aux = jax.grad(loss, (0, 1), has_aux=True)(state.params_g, fake)
             grads = jax.tree.map(jnp.add, direct, pullback(cotangent)[0])
-        grads = _mean(grads, axis_name)
-        updates, opt_g = optimizers.generator.updates(grads, state.opt_g, state.params_g, state.images)
-        params_g = optax.apply_updates(state.params_g, updates)
-        state = state.replace(params_g=params_g, opt_g=opt_g, **_split(aux.variables))
-        return state, {**aux.metrics, "grad_norm_g": optax.tree.norm(grads)}
+        moved = _move(optimizers.generator, grads, state.opt_g, state.params_g, state.images, shares)
+        state = state.replace(params_g=moved.params, opt_g=moved.state, **_split(aux.variables))
+        return state, {**aux.metrics, "grad_norm_g": moved.norm}
 
-    def play_shared(state, batch, key, axis_name):
+    def play_shared(state, batch, key, shares):
         """D and G step on one pass of the generator, as in the classic DCGAN code."""
         params_d = state.params_d
         key_fake, key_d, key_g = jax.random.split(key, 3)
         fake, pullback, variables = jax.vjp(
-            lambda params_g: game.generate(params_g, _variables(state), batch, key_fake, axis_name),
+            lambda params_g: game.generate(params_g, _variables(state), batch, key_fake, shares.axis_name),
             state.params_g,
             has_aux=True,
         )
-        state, metrics_d = discriminator_step(
-            state.replace(**_split(variables)), batch, key_d, axis_name, fake
-        )
-        state, metrics_g = generator_step(state, batch, key_g, axis_name, params_d, (fake, pullback))
+        state, metrics_d = discriminator_step(state.replace(**_split(variables)), batch, key_d, shares, fake)
+        state, metrics_g = generator_step(state, batch, key_g, shares, params_d, (fake, pullback))
         return state, {**metrics_d, **metrics_g}
 
-    def play(state, batch, key, axis_name):
+    def play(state, batch, key, shares):
         params_d = state.params_d
         key_d, key_g = jax.random.split(key)
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, d_steps, *x.shape[1:]), 1, 0), batch)
 
         def body(state, inputs):
             part, k = inputs
-            return discriminator_step(state, part, jax.random.fold_in(key_d, k), axis_name)
+            return discriminator_step(state, part, jax.random.fold_in(key_d, k), shares)
 
         state, metrics_d = jax.lax.scan(body, state, (parts, jnp.arange(d_steps)))
         last = jax.tree.map(lambda x: x[-1], (parts, metrics_d))
-        state, metrics_g = generator_step(state, last[0], key_g, axis_name, params_d)
+        state, metrics_g = generator_step(state, last[0], key_g, shares, params_d)
         return state, {**last[1], **metrics_g}
 
-    def update(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step)
-        state, metrics = (play_shared if share_fake else play)(state, batch, key, axis_name)
+    def update(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None, is_cut: bool = False):
+        key, shares = jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step), Shares(axis_name, is_cut)
+        state, metrics = (play_shared if share_fake else play)(state, batch, key, shares)
         state = _look_ahead(state, optimizers.lookahead)
         decay = ema_decay(state.images, _batch_size(batch, axis_name), half_life, rampup)
         variables = _mean(state.variables, axis_name)  # before their average, which has to be one everywhere too
         state = state.replace(
             step=state.step + 1,
             variables=variables,
-            ema_g=_average(state.ema_g, state.params_g, decay),
+            ema_g=_average(state.ema_g, shares.own(state.params_g), decay),
             ema_variables=_average(state.ema_variables, variables["generator"], decay),
         )
         return state, _mean(metrics, axis_name)
@@ -179,6 +175,21 @@ def _accumulated(loss: Callable, parts: int) -> Callable:
     return in_parts
 
 
+class _Moved(NamedTuple):
+    params: PyTree
+    state: PyTree  # the optimizer's
+    norm: jax.Array  # of the gradients, []
+
+
+def _move(
+    optimizer: Optimizer, grads: PyTree, state: PyTree, params: PyTree, images: jax.Array, shares: Shares
+) -> _Moved:
+    """One side's params after a step of its optimizer, of which this device takes its share."""
+    grads, own = shares.mean(grads), shares.own(params)
+    updates, state = optimizer.updates(grads, state, own, images)
+    return _Moved(shares.whole(optax.apply_updates(own, updates), params), state, shares.norm(grads, params))
+
+
 def _look_ahead(state: TrainState, lookahead: Lookahead | None) -> TrainState:
     """At each k-th update both sides go back to where they were, but for a share of the way (Lookahead-minmax)."""
     if lookahead is None:
@@ -198,7 +209,7 @@ def _check(config: Any) -> None:
 
 
 def with_data(update: Update, *, flip: bool = False, shape: tuple[int, ...] = ()) -> Callable:
-    """`update` on batches that it draws for itself: `(state, index, arrays, axis_name=None) -> (state, metrics)`.
+    """`update` on batches that it draws for itself: `(state, index, arrays, **how) -> (state, metrics)`.
 
     Args:
         update: see `make_update`.
@@ -207,18 +218,19 @@ def with_data(update: Update, *, flip: bool = False, shape: tuple[int, ...] = ()
 
     Returns:
         A step whose `index` are the global indices [d_steps * B] of the examples wanted here, and whose `arrays` are
-        the whole data set, on the device. Which examples those are depends on the state alone.
+        the whole data set, on the device. Which examples those are depends on the state alone. `how` is the
+        update's: `axis_name` and `is_cut`.
     """
 
-    def step(state: TrainState, index: jax.Array, arrays: dict[str, jax.Array], axis_name: str | None = None):
+    def step(state: TrainState, index: jax.Array, arrays: dict[str, jax.Array], **how):
         batch = sample(arrays, data_key(state.key), state.images, index, flip=flip, shape=shape)
-        return update(state, batch, axis_name)
+        return update(state, batch, **how)
 
     return step
 
 
 def with_batches(update: Update, *, flip: bool = False, shape: tuple[int, ...] = ()) -> Callable:
-    """`update` on batches that are brought to it, as they are stored: `(state, batch, axis_name=None) -> (...)`.
+    """`update` on batches that are brought to it, as they are stored: `(state, batch, **how) -> (state, metrics)`.
 
     Args:
         update, flip, shape: see `with_data`.
@@ -229,9 +241,9 @@ def with_batches(update: Update, *, flip: bool = False, shape: tuple[int, ...] =
         for itself it is the same step.
     """
 
-    def step(state: TrainState, batch: dict[str, jax.Array], axis_name: str | None = None):
+    def step(state: TrainState, batch: dict[str, jax.Array], **how):
         batch = finish(batch, data_key(state.key), state.images, flip=flip, shape=shape)
-        return update(state, batch, axis_name)
+        return update(state, batch, **how)
 
     return step
 

@@ -29,6 +29,7 @@ from jaxgan.errors import CheckpointError
 MAY_CHANGE = (
     "duration",
     "parallel",
+    "shard_state",
     "steps_per_call",
     "population",
     "population_devices",

@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from experiments import dcgan, r3gan, toy2d
 from jaxgan import losses
-from jaxgan.build import label_counts, make_experiment, make_game, make_loss, make_optimizers, stream_above
+from jaxgan.build import (
+    label_counts,
+    make_experiment,
+    make_game,
+    make_loss,
+    make_optimizers,
+    make_parallel,
+    stream_above,
+)
 from jaxgan.counting import Counting
 from jaxgan.data.dataset import make_dataset
 from jaxgan.errors import ConfigError
@@ -336,3 +344,28 @@ def test_what_is_streamed():
     older = config.to_dict()
     del older["data"]["stream"], older["data"]["resident_bytes"]
     assert stream_above(ConfigDict(older)) == float("inf")
+
+
+def test_the_layout_that_a_configuration_asks_for():
+    config = toy2d.get_config("tiny")
+    assert make_parallel(config).mode == "pmap"
+    assert make_parallel(config, jax.devices()[:2]).devices == jax.devices()[:2]
+    config.shard_state, config.parallel = True, "shard_map"
+    assert "opt_g, opt_d, ema_g cut" in make_parallel(config).describe()
+    config.parallel = "pmap"
+    with pytest.raises(ConfigError, match=r"--config\.parallel=shard_map"):
+        make_parallel(config)
+    config.shard_state, config.batch_size = False, 6
+    with pytest.raises(ConfigError, match="batch_size 6 does not divide over 4 devices"):
+        make_parallel(config)
+
+
+def test_an_optimizer_that_needs_whole_arrays_is_refused_shares():
+    config = toy2d.get_config("tiny")
+    config.shard_state = True
+    make_optimizers(config, Counting(8, 100, 1))
+    config.optimizer.discriminator = ConfigDict({"name": "lamb", "learning_rate": 1e-3})
+    with pytest.raises(ConfigError, match=r"'lamb' of config\.optimizer\.discriminator needs whole ones.*adam, "):
+        make_optimizers(config, Counting(8, 100, 1))
+    config.shard_state = False
+    make_optimizers(config, Counting(8, 100, 1))

@@ -181,6 +181,24 @@ def test_a_streamed_run_of_two_processes_is_the_resident_one_of_one_and_goes_on_
 
 
 @pytest.mark.slow
+def test_two_processes_hold_the_state_in_shares(tmp_path):
+    """Evaluations and the checkpoint of a cut state, and one process that goes on with a whole one."""
+    wide = {"model.generator.hidden": (64, 64), "model.discriminator.hidden": (64, 64), "eval.every": "10 steps"}
+    expected = here(RING, tmp_path / "one", parallel="jit", **wide)
+    outcome = finish(start(*arguments(RING, tmp_path / "two", shard_state=True, **wide)))
+    assert [status for status, _, _ in outcome] == [0, 0], outcome
+    assert "opt_g, opt_d, ema_g cut" in outcome[0][2] and "again" not in outcome[0][2]
+    assert_same_run(tmp_path / "two", (tmp_path / "one", expected))
+    assert_same_state(here(RING, tmp_path / "two", parallel="jit", **wide), expected)
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "20")
+    assert_same_state(here(RING, tmp_path / "two", parallel="jit", **wide), expected)
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "20")
+    again = finish(start(*arguments(RING, tmp_path / "one", shard_state=True, **wide)))
+    assert [status for status, _, _ in again] == [0, 0] and "from update 10 to 20" in again[0][2], again
+    assert_same_state(here(RING, tmp_path / "one", parallel="jit", **wide), expected)
+
+
+@pytest.mark.slow
 def test_two_processes_sample_and_measure_as_one(two_processes):
     workdir, _ = two_processes
     outcome = finish(start("--mode=sample", f"--workdir={workdir}", "--num_samples=37"))

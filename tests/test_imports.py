@@ -17,6 +17,7 @@ LEVELS = {
     "counting": 1,
     "data": 1,
     "models": 1,
+    "shares": 1,
     "state": 1,
     "traced": 0,
     "optim": 1,
@@ -53,7 +54,7 @@ LEVELS = {
     "sweeps": 8,
     "sweep": 9,
 }
-SAME_LEVEL = {("build", "update"), ("evaluate", "build"), ("explore", "evaluate")}
+SAME_LEVEL = {("build", "update"), ("build", "parallel"), ("evaluate", "build"), ("explore", "evaluate")}
 LOWEST_MAY_IMPORT = {
     "losses": {"jax", "collections", "typing", "functools", "math"},
     "metrics": {"jax", "numpy", "typing", "collections", "math", "functools"},

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxgan.errors import ConfigError
-from jaxgan.optim import Optimizer, Ramp, make_optimizer, make_ramp, make_schedule
+from jaxgan.optim import ELEMENTWISE, Optimizer, Ramp, make_optimizer, make_ramp, make_schedule
 from jaxgan.update import ema_decay
 
 PARAMS = {"w": jnp.array([1.0, -2.0, 3.0])}
@@ -187,3 +187,31 @@ def test_the_average_s_half_life_may_be_a_ramp():
     np.testing.assert_allclose(found, [0.0, 0.5 ** (20 / 25), 0.5**0.2, 0.5**0.2], rtol=1e-6)
     bounded = [ema_decay(jnp.uint32(seen), jnp.uint32(20), ramp, 0.05) for seen in (250, 5000)]
     np.testing.assert_allclose(bounded, [0.5 ** (20 / 12.5), 0.5**0.2], rtol=1e-6)
+
+
+def by_halves(optimizer):
+    """Params after three steps, of whole arrays and of their halves put together."""
+    rng = np.random.default_rng(0)
+    params, *grads = (jnp.asarray(rng.normal(size=(2, 4, 6)), jnp.float32) for _ in range(4))
+
+    def steps(params, grads):
+        state = optimizer.init(params)
+        for g in grads:
+            updates, state = optimizer.update(g, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    halves = [steps(params[i], [g[i] for g in grads]) for i in range(2)]
+    return steps(params, grads), jnp.stack(halves)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_share_of_an_array_is_all_that_an_elementwise_optimizer_needs(name):
+    whole, halves = jax.jit(lambda: by_halves(make_optimizer(name, learning_rate=0.1)))()
+    np.testing.assert_allclose(halves, whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lamb", "novograd"])
+def test_others_need_the_whole(name):
+    whole, halves = jax.jit(lambda: by_halves(make_optimizer(name, learning_rate=0.1)))()
+    assert name not in ELEMENTWISE and np.abs(halves - whole).max() > 1e-4

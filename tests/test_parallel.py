@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from jaxgan.errors import ConfigError
 from jaxgan.parallel import AXIS, MODES, Parallel
@@ -100,6 +101,47 @@ def test_abstract_split_is_what_split_makes(parallel):
     shape, real = parallel.abstract_split(jax.eval_shape(lambda: batch))["x"], parallel.split(batch)["x"]
     assert (shape.shape, shape.dtype) == (real.shape, real.dtype)
     assert shape.sharding.is_equivalent_to(real.sharding, real.ndim)
+
+
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
+def test_a_state_is_cut_under_shard_map_alone(mode):
+    with pytest.raises(ConfigError, match=rf"config\.shard_state .* '{mode}'; set --config\.parallel=shard_map"):
+        Parallel(mode, cut=("opt",))
+
+
+@struct.dataclass
+class State:
+    w: jax.Array
+    opt: dict
+
+
+def test_a_cut_state_is_told_from_what_is_whole():
+    parallel = Parallel("shard_map", jax.devices()[:4], cut=("opt",))
+    assert parallel.describe() == "shard_map over 4 device(s), opt cut: cpu (cpu)"
+    state = parallel.create(lambda: State(jnp.zeros((64, 64)), {"mu": jnp.ones((4, 1024)), "count": jnp.int32(0)}))
+    shapes = parallel.abstract_state(jax.eval_shape(lambda: State(jnp.zeros((64, 64)), dict(state.opt))))
+    assert jax.tree.map(lambda x: x.sharding, shapes) == jax.tree.map(lambda x: x.sharding, state)
+    assert [x.data.shape for x in state.opt["mu"].addressable_shards] == [(4, 256)] * 4
+    assert state.w.is_fully_replicated and state.opt["count"].is_fully_replicated
+
+    def step(state, batch, axis_name=None, is_cut=False):
+        assert is_cut and state.w.shape == (64, 64) and state.opt["mu"].shape == (4, 256)
+        place = jax.lax.axis_index(axis_name)
+        return state.replace(opt={**state.opt, "mu": state.opt["mu"] * place}), {}
+
+    new, _ = parallel.compile(step)(state, parallel.split(jnp.arange(4)))
+    np.testing.assert_array_equal(new.opt["mu"], np.repeat(np.arange(4.0), 256)[None].repeat(4, axis=0))
+
+
+def test_one_device_holds_all_of_a_cut_state():
+    def step(state, batch, axis_name=None, is_cut=False):
+        assert axis_name is None and is_cut and state.opt["mu"].shape == (64, 64)
+        return state, {"sum": jnp.sum(state.opt["mu"])}
+
+    parallel = Parallel("shard_map", jax.devices()[:1], cut=("opt",))
+    state = parallel.create(lambda: State(jnp.zeros(3), {"mu": jnp.ones((64, 64))}))
+    _, metrics = parallel.compile(step)(state, parallel.split(jnp.arange(4)))
+    assert float(metrics["sum"]) == 4096
 
 
 def descend(state, batch, scale, axis_name=None):

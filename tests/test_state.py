@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan.parallel import Parallel
 from jaxgan.state import TrainState, count_parameters, fingerprint
@@ -97,6 +98,14 @@ def test_the_number_of_devices_does_not_show(devices):
 def test_how_an_array_is_split_does_not_show():
     x = jnp.arange(16.0).reshape(4, 4)
     assert int(fingerprint(Parallel("pmap", jax.devices()[:4]).split(x))) == int(fingerprint(x))
+
+
+def test_an_array_is_not_gathered_for_it():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5, 8)), jnp.float32)
+    cut = jax.device_put(x, NamedSharding(Mesh(jax.devices()[:4], ("d",)), PartitionSpec(None, None, "d")))
+    assert int(fingerprint(cut)) == int(fingerprint(x))
+    text = fingerprint.lower(cut).compile().as_text()
+    assert "all-reduce" in text and "all-gather" not in text and "all-to-all" not in text
 
 
 def test_count_parameters():

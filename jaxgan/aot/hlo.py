@@ -190,7 +190,7 @@ def _cycles(i: Instruction) -> float:
 
 def _collective(i: Instruction, computation: Computation) -> Iterator[Collective]:
     kind = i.opcode.removesuffix("-start")
-    if kind in _COLLECTIVES:
+    if kind in _COLLECTIVES and not _is_under_way(i, computation):
         # What goes in, but for a gather, whose size on the wire is that of what comes out.
         arrays = [array for name in i.operands for array in computation[name].shape]
         if kind == "all-gather":
@@ -208,6 +208,12 @@ def _groups(attributes: str) -> tuple[tuple[int, ...], ...] | None:
         places = np.arange(np.prod(dims)).reshape(dims)
         return tuple(map(tuple, places.transpose(order).reshape(shape).tolist()))
     return None
+
+
+def _is_under_way(i: Instruction, computation: Computation) -> bool:
+    """Whether this is a part of a TPU's asynchronous collective, in one of the fusions behind which it runs, that began
+    in another fusion."""
+    return "chain_id=" in i.attributes and not any("AsyncCollectiveStart" in x.attributes for x in computation.values())
 
 
 def _flops(i: Instruction, computation: Computation) -> float:

@@ -73,10 +73,9 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     """
     config = config.copy_and_resolve_references()
     config.steps_per_call = config.steps_per_call or build.steps_per_call(devices[0].platform)
-    parallel = Parallel(config.parallel, devices)
-    parallel.check_batch_size(config.batch_size, config.game.get("packing", 1))
+    parallel = build.make_parallel(config, devices)
     experiment = build.make_experiment(config, data.shape, data.examples, data.label_counts)
-    state = parallel.abstract(jax.eval_shape(experiment.new_state))
+    state = parallel.abstract_state(jax.eval_shape(experiment.new_state))
     updates = experiment.counting.steps_per_call
     streamed = data.nbytes > build.stream_above(config) and config.data.name not in SEEDED
     given = abstract_given(experiment, parallel, updates, data.arrays, streamed)

@@ -14,6 +14,7 @@ from jaxgan.aot.hlo import Collective
 from jaxgan.aot.model import speed
 from jaxgan.aot.program import Program, compile_update, nearest_batch
 from jaxgan.aot.shapes import find_data_shape
+from jaxgan.shares import SMALLEST
 from jaxgan.state import TrainState, count_parameters
 
 GOAL = 0.95  # of weak scaling
@@ -109,8 +110,9 @@ class Gradients(NamedTuple):
 
     expected: int  # parameters whose gradients have to: the discriminator's at each of its steps, the generator's once
     reduced: int  # those that do, each once
-    collectives: float  # that carry them; XLA splits and joins as it sees fit
-    others: float  # collectives that carry no gradient: statistics, logits, metrics
+    gathered: int  # parameters that come back from the devices that moved them, where the state is cut
+    collectives: float  # that carry gradients or parameters; XLA splits and joins as it sees fit
+    others: float  # the other collectives: statistics, logits, metrics
     largest_other: int  # bytes of the largest array that is reduced and is no gradient
     parameter_sized_others: int  # arrays of a parameter's size that are reduced once more; biases are not asked about
 
@@ -123,19 +125,22 @@ def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int
         waiting[size] += d_steps
     expected = sum(size * times for size, times in waiting.items())
     kernels = {size for sizes in leaves.values() for size in sizes if 100 * size >= sum(sizes)}
-    reduced, carriers, others, largest, again = 0, 0.0, 0.0, 0, 0
+    to_gather = {size: times for size, times in waiting.items() if size >= SMALLEST}
+    waiting = {"all-gather": to_gather, **dict.fromkeys(hlo.REDUCTIONS, waiting)}
+    travelled, carriers, others, largest, again = Counter(), 0.0, 0.0, 0, 0
     # From the largest, so that a bias that happens to be as long as a statistic is found among the gradients.
     for c in sorted(collectives, key=lambda c: c.bytes, reverse=True):
-        found = 0
-        for size in c.sizes if c.kind in hlo.REDUCTIONS else ():
-            if waiting[size] >= round(c.times):
-                waiting[size] -= round(c.times)
+        found, own = 0, waiting.get(c.kind, {})
+        for size in c.sizes:
+            if own.get(size, 0) >= round(c.times):
+                own[size] -= round(c.times)
                 found += size * round(c.times)
-            else:
+            elif c.kind in hlo.REDUCTIONS:
                 largest = max(largest, 4 * size)
                 again += size in kernels
-        reduced += found
+        travelled[c.kind] += found
         # A collective is the gradients' if they are most of it: a statistic alone may be as long as a bias.
         is_carrier = 4 * found >= c.bytes * c.times / 2 > 0
         carriers, others = carriers + c.times * is_carrier, others + c.times * (not is_carrier)
-    return Gradients(expected, reduced, carriers, others, largest, again)
+    reduced = sum(travelled[kind] for kind in hlo.REDUCTIONS)
+    return Gradients(expected, reduced, travelled["all-gather"], carriers, others, largest, again)

@@ -117,9 +117,10 @@ def _work_in_words(report: dict[str, Any]) -> dict[str, str]:
         lines["loops"] = f"{r['unknown_loops']} of unknown length are counted as one turn"
     if collectives:
         found = "each parameter once a step" if g["reduced"] == g["expected"] else "NOT each parameter once a step"
+        gathered = f"; {g['gathered']:,} parameters gathered" if g["gathered"] else ""
         lines["gradients"] = (
-            f"{found} ({g['reduced']:,} of {g['expected']:,} numbers), in {g['collectives']:g} collectives; the other "
-            f"{g['others']:g} carry no array above {size_in_words(g['largest_other'])}, "
+            f"{found} ({g['reduced']:,} of {g['expected']:,} numbers{gathered}), in {g['collectives']:g} collectives; "
+            f"the other {g['others']:g} carry no array above {size_in_words(g['largest_other'])}, "
             f"{g['parameter_sized_others']} of parameter size"
         )
     return lines

@@ -172,3 +172,40 @@ def test_all_ways_in_which_devices_are_written(attributes, groups):
     text += f"  ROOT %r = f32[3]{{0}} all-reduce(%p), {attributes}, use_global_device_ids=true, to_apply=%add\n}}\n"
     (found,) = hlo.count(text).collectives
     assert found.groups == groups and (groups is not None or not found.is_within(8))
+
+
+CHAIN = """HloModule chain
+
+%begin (p: f32[16]) -> (f32[16], f32[128]) {
+  %p = f32[16]{0:T(128)} parameter(0)
+  %g = f32[128]{0:T(128)} all-gather(%p), channel_id=1, dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %s = (f32[16]{0:T(128)}, f32[128]{0:T(128)}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+%behind (p.1: f32[16], q: f32[128]) -> f32[128] {
+  %p.1 = f32[16]{0:T(128)} parameter(0)
+  %q = f32[128]{0:T(128)} parameter(1)
+  %g.1 = f32[128]{0:T(128)} all-gather(%p.1), channel_id=1, dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %work = f32[128]{0:T(128)} add(%q, %q)
+}
+
+%end (p.2: f32[16]) -> f32[128] {
+  %p.2 = f32[16]{0:T(128)} parameter(0)
+  %g.2 = f32[128]{0:T(128)} all-gather(%p.2), channel_id=1, dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %d = f32[128]{0:T(128)} custom-call(%p.2, %g.2), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (a: f32[16], b: f32[128]) -> f32[128] {
+  %a = f32[16]{0:T(128)} parameter(0)
+  %b = f32[128]{0:T(128)} parameter(1)
+  %one = (f32[16]{0:T(128)}, f32[128]{0:T(128)}) fusion(%a), kind=kCustom, calls=%begin
+  %two = f32[128]{0:T(128)} fusion(%a, %b), kind=kCustom, calls=%behind
+  %three = f32[128]{0:T(128)} fusion(%a), kind=kCustom, calls=%end
+  ROOT %plain = f32[128]{0:T(128)} all-gather(%a), channel_id=2, dimensions={0}
+}
+"""
+
+
+def test_a_collective_behind_other_work_is_one():
+    """As v5e's compiler writes it: once in the fusion that begins it, in each that it passes, and where it ends."""
+    assert hlo.count(CHAIN).collectives == (hlo.Collective("all-gather", (128,), 512, 1.0),) * 2

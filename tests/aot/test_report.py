@@ -1,6 +1,7 @@
 """What is said of a compiled update: its gradients and their bytes, and real pods where libtpu is."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -52,6 +53,27 @@ def test_each_parameter_is_reduced_once_a_step(report):
     assert g["parameter_sized_others"] == 0
     assert report["collectives"]["all-reduce"]["bytes"] >= 4 * g["expected"]
     assert report["collectives"]["all-reduce"]["bytes"] < 4 * g["expected"] + 20_000  # statistics and metrics
+
+
+def test_parameters_that_are_gathered_are_no_strangers():
+    whole = SimpleNamespace(params_g=(jax.ShapeDtypeStruct((5000,), "float32"),), params_d=State.params_d)
+    sent = [reduce(5000, kind="reduce-scatter"), reduce(50, 5), reduce(5000, kind="all-gather"), reduce(7)]
+    found = gradients(sent, whole, 1)
+    assert found.reduced == found.expected == 5055 and found.gathered == 5000
+    assert (found.collectives, found.others, found.largest_other, found.parameter_sized_others) == (3, 1, 28, 0)
+
+
+@pytest.mark.slow  # a compilation
+def test_a_cut_state_takes_less_memory_and_no_more_of_the_wire(report):
+    config = dcgan.get_config("tiny")
+    config.parallel, config.shard_state = "shard_map", True
+    cut = examine(config)
+    kernel = 100 * 49 * 8  # of the generator's dense layer, the only large array there
+    saved = 3 / 4 * 3 * 4 * kernel  # two moments and the average
+    assert report["memory"]["arguments"] - cut["memory"]["arguments"] == saved
+    assert cut["gradients"]["reduced"] == cut["gradients"]["expected"] == report["gradients"]["expected"]
+    assert cut["gradients"]["gathered"] == kernel and cut["gradients"]["parameter_sized_others"] == 0
+    assert f"{kernel:,} parameters gathered" in in_words(cut)
 
 
 @pytest.mark.slow  # 20 s of compilation
