@@ -72,3 +72,13 @@ def test_a_resumed_run_is_one_run(said):
     third = Verdict(True, 1.0, 2, memory=second.memory)
     assert feed(third, [0.9]) == [True]
     assert second.memory["reached_for"] == 1  # a copy was taken
+
+
+def test_another_state_in_the_place_of_one_may_be_the_best_and_ends_what_was_bad(said):
+    verdict = Verdict(True, 5.0, 2, 3.0, 2)
+    assert feed(verdict, [6.0, 30.0, 4.0]) == [False, False, False]
+    verdict.replace(3, 2.0)
+    assert verdict.memory["best"] == 2.0 and verdict.memory["best_step"] == 3
+    assert feed(verdict, [4.0, 4.5], first=4) == [False, True]
+    verdict.replace(5, 9.0)
+    assert verdict.memory["best_step"] == 3 and not verdict.is_reached and not said

@@ -194,3 +194,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_scratch(tmp_path):
     with pytest.raises(TypeError):
         write_json(file, {"a": object()})
     assert content(tmp_path) == before
+
+
+def test_what_a_member_took_over_holds_from_its_step_on(tmp_path):
+    folder = Workdir(tmp_path)
+    folder.forget_copies(after=5)
+    assert folder.values_at(100) == {} and not list(tmp_path.iterdir())
+    for step, values in ((10, {"a": 1.0, "b": 2.0}), (20, {"a": 3.0}), (30, {"a": np.float32(4.0)})):
+        folder.note_copy({"step": step, "from": "0001", "values": values})
+    assert [folder.values_at(step) for step in (9, 10, 20, 30)] == [
+        {}, {"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 2.0}, {"a": 4.0, "b": 2.0}
+    ]  # fmt: skip
+    folder.note_copy({"step": 20, "from": "0002", "values": {"a": 5.0}})  # comes again after a kill
+    assert [(entry["step"], entry["from"]) for entry in folder.read_lineage()] == [(10, "0001"), (20, "0002")]
+    folder.forget_copies(after=19)
+    assert [entry["step"] for entry in folder.read_lineage()] == [10]
