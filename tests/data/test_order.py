@@ -19,7 +19,7 @@ def drawn(size, first):
     return np.asarray(draw(jnp.uint32(first)))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 64, 1000, 5000])
+@pytest.mark.parametrize("size", [1, 3, 64, 5000])
 def test_the_host_s_rows_are_those_that_the_device_draws(size):
     for first in (0, 7 * size + 3, 2**31 - 5, PLACES - 20):
         rows = order_ahead(KEY, first, COUNT, size).rows(first + np.arange(COUNT))
