@@ -102,8 +102,24 @@ def finish(
         place = first + batch["index"].astype(jnp.uint32)
         _, flip_key = jax.random.split(key)
         coin = jax.vmap(lambda p: jax.random.bernoulli(jax.random.fold_in(flip_key, p)))(place)
-        real = jnp.where(coin[:, None, None, None], real[:, :, ::-1], real)
+        real = jax.lax.platform_dependent(coin, real, cpu=_mirror_on_cpu, default=_mirror)
     return {**batch, "real": real}
+
+
+def _mirror(coin: jax.Array, x: jax.Array) -> jax.Array:
+    """Pictures [B, H, W, C], left to right where the coin [B] says so."""
+    return jnp.where(coin[:, None, None, None], x[:, :, ::-1], x)
+
+
+def _mirror_on_cpu(coin: jax.Array, x: jax.Array) -> jax.Array:
+    """The same by the numbers of the columns.
+
+    XLA:CPU fuses a selection with what it selects from, and works out where an example stands again for each of its
+    numbers: 64 pictures of 64x64 in colour took 340 ms, by columns 3 (jax 0.10).
+    """
+    columns = jnp.arange(x.shape[2])
+    columns = jnp.where(coin[:, None], columns[::-1], columns)
+    return jax.vmap(lambda picture, order: picture[:, order])(x, columns)
 
 
 def as_float(x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan.data import sampler
 from jaxgan.data.sampler import in_rows, sample, shuffled_index
 
 KEY = jax.random.key(0)
@@ -159,3 +160,13 @@ def test_the_count_of_images_may_wrap_around():
     labels = np.asarray(draw(first, 8)["label"])
     assert np.all((labels >= 0) & (labels < SIZE))
     np.testing.assert_array_equal(labels[3:], draw(jnp.uint32(0), 5)["label"])
+
+
+@pytest.mark.parametrize("width", [1, 4, 5])
+def test_both_forms_of_mirroring_are_one(width):
+    draws = np.random.default_rng(0)
+    x, coin = jnp.asarray(draws.normal(size=(6, 3, width, 2))), jnp.asarray([1, 0, 0, 1, 1, 0], bool)
+    plain = sampler._mirror(coin, x)
+    np.testing.assert_array_equal(sampler._mirror_on_cpu(coin, x), plain)
+    np.testing.assert_array_equal(plain[0], x[0, :, ::-1])
+    np.testing.assert_array_equal(plain[1], x[1])
