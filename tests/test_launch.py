@@ -51,6 +51,7 @@ def test_dry_run_trains_nothing(tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.slow  # a whole run
 def test_default_workdir(tmp_path):
     launch(TINY, cwd=tmp_path, env={"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}, check=False)
     # launch.py finds experiments/ by the path that was typed, so from elsewhere it has to be typed in full.

@@ -172,6 +172,7 @@ def test_it_may_go_on_with_other_devices(tmp_path):
     assert_close(resumed.params_d, straight.params_d, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.slow  # two more compilations
 def test_several_updates_a_call_log_the_same_steps(tmp_path):
     common = {"duration": "12 steps", "log_every": "4 steps", "checkpoint_every": "6 steps"}
     single = train(tiny(**common), tmp_path / "single")
@@ -180,6 +181,7 @@ def test_several_updates_a_call_log_the_same_steps(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "single")] == [row["step"] for row in rows(tmp_path / "several")]
 
 
+@pytest.mark.slow  # two more compilations
 def test_it_may_go_on_with_other_calls_from_between_two_of_them(tmp_path):
     common = {"log_every": "5 steps", "checkpoint_every": "5 steps"}
     straight = train(tiny(**common, duration="20 steps"), tmp_path / "straight")
@@ -268,6 +270,7 @@ def test_due_and_merge():
     assert table == [{"step": 1, "a": 1, "b": 2}, {"step": 2, "images": 16, "b": 3}]
 
 
+@pytest.mark.slow  # the killed run says the same by default
 def test_equal_seeds_give_equal_runs(tmp_path):
     first, second = (train(tiny(duration="3 steps"), tmp_path / name) for name in "ab")
     assert_equal(first, second)
@@ -296,6 +299,7 @@ def test_a_checkpoint_is_saved_with_every_evaluation(tmp_path):
     assert sorted(int(name) for name in names if name.isdigit()) == [2, 4, 6]
 
 
+@pytest.mark.slow  # sweeps rely on it too
 def test_a_report_ends_the_run_as_a_signal_would(tmp_path):
     """What `report` is told, where it says stop, and that the run then goes on to what it would have been."""
     settings = {"duration": "40 steps", "eval.every": "10 steps", "checkpoint_every": "1k steps"}

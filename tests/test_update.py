@@ -48,12 +48,15 @@ def run(game, config, parallel, steps=3):
 @pytest.mark.parametrize(
     "game, config",
     [
-        (dcgan_game(), settings(share_fake=True)),
-        (dcgan_game("relativistic_average"), settings()),
-        (dcgan_game("hinge"), settings(d_steps=3)),
-        (mlp_game("wasserstein", dropout=0.3), settings(d_steps=2)),
+        pytest.param(dcgan_game(), settings(share_fake=True), id="shared"),
+        pytest.param(
+            dcgan_game("relativistic_average"), settings(), id="relativistic_average", marks=pytest.mark.slow
+        ),
+        pytest.param(dcgan_game("hinge"), settings(d_steps=3), id="three_d_steps"),
+        pytest.param(
+            mlp_game("wasserstein", dropout=0.3), settings(d_steps=2), id="dropout", marks=pytest.mark.slow
+        ),
     ],
-    ids=["shared", "relativistic_average", "three_d_steps", "dropout"],
 )
 def test_one_device_equals_four_under_pmap(game, config):
     assert jax.device_count() >= 4, "tests/conftest.py forces four devices"
@@ -256,6 +259,7 @@ def test_simultaneous_updates_are_one_step_of_each():
         make_update(mlp_game(), sgd(), settings(d_steps=2, simultaneous=True))
 
 
+@pytest.mark.slow  # two compilations
 def test_sharing_the_generator_s_pass_changes_only_the_noise():
     """With one set of fakes for both sides, the gradients are those of two passes over the same latents."""
     game, optimizers = dcgan_game(), sgd()

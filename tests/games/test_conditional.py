@@ -252,7 +252,7 @@ DEVICES = {
 }
 
 
-@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("name", ["mlp_ada", pytest.param("dcgan_diff_augment", marks=pytest.mark.slow)])
 def test_one_device_equals_four(name):
     game, optimizers = make(**DEVICES[name]), sgd(learning_rate=0.01)
     generator = np.random.default_rng(0)
