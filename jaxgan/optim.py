@@ -118,7 +118,7 @@ def make_schedule(name: str, images: float) -> Schedule:
 
 
 def make_optimizer(name: str, **knobs: float) -> optax.GradientTransformation:
-    """`optax.<name>(**knobs)` with every numeric knob injected into the state as a traced value.
+    """`optax.<name>(**knobs)` with every numeric knob injected into the state as a traced value, but for sizes.
 
     Raises:
         ConfigError: optax has no such optimizer, or it does not take one of the knobs.
@@ -138,8 +138,13 @@ def make_optimizer(name: str, **knobs: float) -> optax.GradientTransformation:
             f"optax.{name} takes no {', '.join(unknown)}; it takes {', '.join(parameters)}. Another optimizer's knobs "
             "are set in the experiment file: c.optimizer.generator = ConfigDict({'name': ..., 'learning_rate': ...})"
         )
-    return optax.inject_hyperparams(optimizer)(**knobs)
+    # Whole numbers, such as adafactor's min_dim_size_to_factor, decide about shapes.
+    sizes = [name for name, value in parameters.items() if type(knobs.get(name, value)) is type(value) is int]
+    return optax.inject_hyperparams(optimizer, static_args=sizes)(**knobs)
 
 
-def _parameters(function) -> list[str]:
-    return list(inspect.signature(function).parameters) if inspect.isfunction(function) else []
+def _parameters(function) -> dict[str, Any]:
+    """A function's parameters with their defaults; none of what is no function."""
+    if not inspect.isfunction(function):
+        return {}
+    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}

@@ -46,6 +46,20 @@ def test_sgd_and_rmsprop_by_hand():
     np.testing.assert_allclose(run(rmsprop)[0], w, rtol=1e-5)
 
 
+def test_an_optimizer_with_sizes_among_its_knobs_runs_compiled():
+    """adafactor keeps rows and columns of what is large enough."""
+    params = {"w": jnp.ones((4, 3))}
+    for least, factored in ((2, True), (128, False)):
+        optimizer = make_optimizer("adafactor", learning_rate=0.01, min_dim_size_to_factor=least)
+        expected = optax.adafactor(0.01, min_dim_size_to_factor=least)
+        grads = {"w": jnp.arange(12.0).reshape(4, 3)}
+        state = optimizer.init(params)
+        found = jax.jit(optimizer.update)(grads, state, params)[0]
+        wanted = expected.update(grads, expected.init(params), params)[0]
+        np.testing.assert_allclose(found["w"], wanted["w"], rtol=1e-6)
+        assert factored == (4 in [x.size for x in jax.tree.leaves(state)])
+
+
 def test_the_knobs_are_arrays_in_the_state():
     knobs = make_optimizer("adam", learning_rate=0.01, b1=0.5, b2=0.99, eps=1e-8).init(PARAMS).hyperparams
     assert all(isinstance(knobs[name], jax.Array) for name in ("learning_rate", "b1", "b2", "eps"))
