@@ -12,11 +12,11 @@ from jaxgan.aot import hlo
 from jaxgan.aot.chips import Pod, find_pod
 from jaxgan.aot.hlo import Collective
 from jaxgan.aot.program import finish, size_of
-from jaxgan.aot.shapes import DataShape, find_data_shape
+from jaxgan.aot.shapes import DataShape, find_data_shape, is_streamed
 from jaxgan.data.sampler import in_rows
 from jaxgan.overrides import apply_overrides
 from jaxgan.population.knobs import Group, divide
-from jaxgan.population.program import Program
+from jaxgan.population.program import Program, check_data
 from jaxgan.state import count_parameters
 
 
@@ -42,6 +42,7 @@ def examine_population(
     configs = [apply_overrides(config, point) for point in points]
     for own in configs:
         own.steps_per_call = own.steps_per_call or build.steps_per_call(pod.devices[0].platform)
+        check_data(own.data.name, is_streamed(own, shape))
     groups = divide(configs, [shape.label_counts] * len(configs))
     return [_examine(group, configs[group.members[0]], pod, shape) for group in groups]
 

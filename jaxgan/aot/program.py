@@ -9,8 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxgan import build
 from jaxgan.aot.chips import GiB
-from jaxgan.aot.shapes import DataShape
-from jaxgan.data import SEEDED
+from jaxgan.aot.shapes import DataShape, is_streamed
 from jaxgan.errors import ConfigError
 from jaxgan.feed import CALLS_AHEAD, abstract_given, compile_call
 from jaxgan.parallel import Parallel
@@ -77,7 +76,7 @@ def compile_update(config: ConfigDict, devices, data: DataShape, available: floa
     experiment = build.make_experiment(config, data.shape, data.examples, data.label_counts)
     state = parallel.abstract_state(jax.eval_shape(experiment.new_state))
     updates = experiment.counting.steps_per_call
-    streamed = data.nbytes > build.stream_above(config) and config.data.name not in SEEDED
+    streamed = is_streamed(config, data)
     given = abstract_given(experiment, parallel, updates, data.arrays, streamed)
     # Of batches that are brought in, the next ones are there already while one is used.
     ahead = CALLS_AHEAD * size_of(given) / len(parallel.devices) if streamed else 0.0

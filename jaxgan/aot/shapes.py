@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgan import build
-from jaxgan.data import Dataset
+from jaxgan.data import SEEDED, Dataset
 from jaxgan.errors import ConfigError, DataError
 
 # Examples of the training split, the shape of one, and classes, as TFDS's catalogue has them.
@@ -40,6 +40,11 @@ class DataShape(NamedTuple):
     def nbytes(self) -> int:
         """Of the decoded pictures."""
         return self.arrays["real"].size * self.arrays["real"].dtype.itemsize
+
+
+def is_streamed(config: ConfigDict, shape: DataShape) -> bool:
+    """Whether a run would stream data of this shape."""
+    return shape.nbytes > build.stream_above(config) and config.data.name not in SEEDED
 
 
 def find_data_shape(config: ConfigDict, given: str = "") -> DataShape:

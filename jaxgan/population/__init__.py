@@ -43,7 +43,7 @@ from jaxgan.population.exploit import Exploit, Range, check, ranges_of
 from jaxgan.population.group import train_group
 from jaxgan.population.knobs import Group, divide
 from jaxgan.population.member import Member, Outcome, Report
-from jaxgan.population.program import check_layout
+from jaxgan.population.program import check_data, check_layout
 from jaxgan.run import Run
 from jaxgan.sampling import Generator
 from jaxgan.workdir import plain
@@ -149,11 +149,7 @@ def _datasets(configs: Sequence[ConfigDict]) -> list[Dataset]:
     for key, config in zip(keys, configs, strict=True):
         if key not in loaded:
             loaded[key] = build.load_data(config)
-            if loaded[key].is_streamed:
-                raise ConfigError(
-                    f"members of a population draw from one data set on their device, but {config.data.name} is "
-                    "streamed: set config.data.stream=never, or train single runs"
-                )
+            check_data(config.data.name, loaded[key].is_streamed)
     return [loaded[key] for key in keys]
 
 

@@ -218,6 +218,15 @@ def with_knobs(states: TrainState, values: PyTree) -> TrainState:
     return states
 
 
+def check_data(name: str, is_streamed: bool) -> None:
+    """Raises ConfigError for a data set that is streamed."""
+    if is_streamed:
+        raise ConfigError(
+            f"members of a population draw from one data set on their device, but {name} is streamed: set "
+            "config.data.stream=never, or train single runs"
+        )
+
+
 def mapping_of(config: ConfigDict, platform: str) -> str:
     """How members share a device of this platform, "map" or "vmap"; ConfigError for an unknown `config.population`."""
     mapping = config.get("population", "auto")  # runs of older versions have no such field

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import toy2d
+from experiments import dcgan, toy2d
 from jaxgan.aot import examine_population, population_in_words
 from jaxgan.errors import ConfigError
 from jaxgan.overrides import apply_overrides
@@ -51,6 +51,13 @@ def test_each_group_has_a_program_of_its_own():
 def test_devices_that_a_member_cannot_have():
     with pytest.raises(ConfigError, match="population_devices 8"):
         examine_population(of_two_devices(population_devices=8), RATES)
+
+
+def test_streamed_data_is_refused_as_by_training():
+    config = dcgan.get_config("tiny")
+    config.data.stream = "always"
+    with pytest.raises(ConfigError, match="mnist5k is streamed"):
+        examine_population(config, [{}], data_shape="100,28,28,1")
 
 
 @pytest.mark.slow  # a start of launch.py
