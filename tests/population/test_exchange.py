@@ -125,7 +125,8 @@ def newest(workdir):
     return max((int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")), default=0)
 
 
-@pytest.mark.parametrize("saved", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", [0, 1, 3])
 def test_killed_between_an_exchange_and_its_checkpoints_it_ends_bit_for_bit_the_same(saved, trained, tmp_path):
     """At the second exchange, when so many of the four members have saved what came of it."""
     workdirs, (straight, *_) = folders(tmp_path, SLOW_AND_FAST), trained
