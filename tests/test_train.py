@@ -156,6 +156,7 @@ def test_a_finished_run_says_so_and_goes_on_when_asked_for_more(undisturbed, tmp
     assert fingerprint(workdir, 300) == fingerprint(undisturbed, 300)
 
 
+@pytest.mark.slow  # states in shares and streamed runs change devices by default
 def test_it_may_go_on_with_other_devices(tmp_path):
     """Four devices, then one: the run of one device all along, to rounding."""
     config = tiny("dcgan", duration="6 steps", checkpoint_every="3 steps")

@@ -48,7 +48,7 @@ def run(game, config, parallel, steps=3):
 @pytest.mark.parametrize(
     "game, config",
     [
-        pytest.param(dcgan_game(), settings(share_fake=True), id="shared"),
+        pytest.param(dcgan_game(), settings(share_fake=True), id="shared", marks=pytest.mark.slow),
         pytest.param(
             dcgan_game("relativistic_average"), settings(), id="relativistic_average", marks=pytest.mark.slow
         ),

@@ -76,6 +76,7 @@ def alone(place, devices, **overrides):
     return state, metrics
 
 
+@pytest.mark.slow  # three compilations
 def test_members_of_two_devices_are_single_runs_on_two_devices():
     states, metrics = of_two_members()
     for place, state in enumerate(states):
