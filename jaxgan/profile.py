@@ -26,6 +26,7 @@ from jaxgan.aot import hlo
 from jaxgan.aot.program import compile_update
 from jaxgan.aot.shapes import data_shape_of
 from jaxgan.aot.words import size_in_words
+from jaxgan.errors import ConfigError
 from jaxgan.feed import make_feed
 
 _OUTERMOST = re.compile(r"^((jit|pmap|shard_map)(\([^()]*\))?/|while/|body/|closed_call/)*")
@@ -66,6 +67,11 @@ def examine(config: ConfigDict, workdir: pathlib.Path, seconds: float) -> dict[s
     program = compile_update(config, jax.devices(), data_shape_of(dataset), None)
     compiled_in = time.perf_counter() - begun
     parallel, counting, call = program.parallel, program.experiment.counting, program.compiled
+    if call is None:
+        raise ConfigError(
+            f"a batch of {config.batch_size} does not fit into the devices' memory; take a smaller --config.batch_size "
+            "or take it in parts with --config.accumulate"
+        )
     state = parallel.create(program.experiment.new_state)
     feed = make_feed(dataset, program.experiment, parallel, config.data.get("workers", 0))
     with contextlib.closing(feed):  # of a streamed set the same batch is used again and again

@@ -7,6 +7,8 @@ import jax
 import pytest
 
 from experiments import toy2d
+from jaxgan import profile as module
+from jaxgan.errors import ConfigError
 from jaxgan.profile import in_words, operations, profile, sources
 
 EVENTS = [
@@ -56,3 +58,10 @@ def test_the_profile_of_a_real_update(report):
 def test_the_profile_in_words(report):
     text = in_words(report)
     assert report["trace"] in text and report["operations"][0]["name"] in text
+
+
+def test_a_program_that_does_not_fit_is_told(monkeypatch, tmp_path):
+    compile_update = module.compile_update
+    monkeypatch.setattr(module, "compile_update", lambda *given: compile_update(*given)._replace(compiled=None))
+    with pytest.raises(ConfigError, match="batch of 8 does not fit"):
+        profile(toy2d.get_config("tiny"), str(tmp_path))
