@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.models.layers import Initializer
+from jaxgan.models.layers import Initializer, Pointwise
 
 
 class SelfAttention(nn.Module):
@@ -36,8 +36,7 @@ class SelfAttention(nn.Module):
         return x + gamma * self._conv(channels, "output")(seen)
 
     def _conv(self, features, name):
-        """A 1x1 convolution, which is a dense layer for each pixel."""
-        return nn.Dense(features, use_bias=False, kernel_init=self.kernel_init, name=name)
+        return Pointwise(features, use_bias=False, kernel_init=self.kernel_init, name=name)
 
 
 def _pixels(x):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxgan.errors import ConfigError
 from jaxgan.models.attention import SelfAttention
 from jaxgan.models.conditioning import ConditionalBatchNorm, Judge
-from jaxgan.models.layers import Conv
+from jaxgan.models.layers import Conv, Pointwise
 from jaxgan.models.residual import ConvDown, UpConv, average_pool, base_size, check_blocks, upsample
 
 ORTHOGONAL = nn.initializers.orthogonal()
@@ -29,7 +29,7 @@ EPSILON = 1e-4  # of batch norm, as the authors' released generators have it; el
 conv3x3 = partial(Conv, kernel=3, stride=1, kernel_init=ORTHOGONAL)
 up_conv3x3 = partial(UpConv, kernel_init=ORTHOGONAL)  # nearest neighbours, then 3x3
 conv3x3_down = partial(ConvDown, kernel_init=ORTHOGONAL)  # 3x3, then the mean of 2x2
-conv1x1 = partial(nn.Dense, kernel_init=ORTHOGONAL)  # of each pixel
+conv1x1 = partial(Pointwise, kernel_init=ORTHOGONAL)
 batch_norm = partial(ConditionalBatchNorm, epsilon=EPSILON, scale_init=nn.initializers.ones)
 
 

@@ -32,6 +32,7 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Up to so many channels a convolution fills too little of a vector register, and a matrix product wins.
 FEW_CHANNELS = 4
 CACHE = 8 * 2**20  # bytes
+FEW_GROUPS = 4
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -40,7 +41,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Equal to `lax.conv_general_dilated(x, kernel, (stride, stride), "SAME")` in NHWC, HWIO.
     """
     if kernel.shape[:2] == (1, 1) and stride == 1:
-        return x @ kernel[0, 0]  # XLA:CPU's convolutions of single pixels take up to four times as long
+        return pointwise(x, kernel[0, 0])  # XLA:CPU's convolutions of single pixels take up to four times as long
     return _conv(stride, x.shape[1:3], x, kernel)
 
 
@@ -51,6 +52,40 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Arra
     that of the convolution whose transpose this is, so its last axis is the channels of the input.
     """
     return _transpose(stride, (y.shape[1] * stride, y.shape[2] * stride), y, kernel)
+
+
+@jax.custom_vjp
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of single pixels: [..., C], [C, O] -> [..., O]. Equal to `x @ kernel`.
+
+    On a CPU all pixels stand in one row, where XLA multiplies by a turned matrix as it lies; for the derivative in the
+    kernel of [64, 28, 28, 32] it writes the turned one out first, which takes ten times as long as the product.
+    """
+    return lax.platform_dependent(x, kernel, cpu=_pointwise_in_a_row, default=jnp.matmul)
+
+
+@jax.custom_vjp
+def _pointwise_kernel_product(x, y):
+    """The derivative of `pointwise` in the kernel, [C, O], applied to y."""
+    return lax.platform_dependent(
+        x, y, cpu=_pointwise_kernel_product_in_a_row, default=_pointwise_kernel_product_plain
+    )
+
+
+def _pointwise_backward(residuals, y):
+    x, kernel = residuals
+    return pointwise(y, kernel.T), _pointwise_kernel_product(x, y)
+
+
+def _pointwise_kernel_product_backward(residuals, kernel):
+    x, y = residuals
+    return pointwise(y, kernel.T), pointwise(x, kernel)
+
+
+pointwise.defvjp(lambda x, kernel: (pointwise(x, kernel), (x, kernel)), _pointwise_backward)
+_pointwise_kernel_product.defvjp(
+    lambda x, y: (_pointwise_kernel_product(x, y), (x, y)), _pointwise_kernel_product_backward
+)
 
 
 @jax.custom_vjp
@@ -219,27 +254,28 @@ def _kernel_product_on_cpu(stride: int, size: Size, k: int, x, y):
     if x.shape[-1] <= FEW_CHANNELS or _is_small(y.shape[1:3], k):
         return _kernel_product_of_patches(stride, size, k, x, y)
     if stride == 1 and y.shape[-1] > FEW_CHANNELS:
-        return _kernel_product_in_parts(size, k, x, y)
+        return _kernel_product_in_parts(size, k, 1, x, y)
     return _kernel_product_plain(stride, size, k, x, y)
 
 
-def _kernel_product_in_parts(size: Size, k: int, x, y):
-    """The plain form for a part of the batch after the other.
+def _kernel_product_in_parts(size: Size, k: int, groups: int, x, y):
+    """The plain form for a part of the batch after the other, and in each of them for all groups of channels.
 
     XLA:CPU writes the patches of all pictures out before it multiplies; where they are larger than the cache, it is up
     to three times as slow ([16, 32, 32, 256], kernel 3: 340 ms at once, 120 ms in parts; jax 0.10).
     """
     batch, pixels = x.shape[0], y.shape[1] * y.shape[2]
-    most = max(1, CACHE // (k * k * x.shape[-1] * pixels * x.dtype.itemsize))
+    most = max(1, CACHE // (k * k * x.shape[-1] // groups * pixels * x.dtype.itemsize))
     together = next(n for n in range(min(most, batch), 0, -1) if batch % n == 0)
+    product = partial(_each_group, partial(_kernel_product_plain, 1, size, k), groups)
     if together == batch:
-        return _kernel_product_plain(1, size, k, x, y)
+        return product(x, y)
 
     def add(total, part):
-        return total + _kernel_product_plain(1, size, k, *part), None
+        return total + product(*part), None
 
     split = tuple(a.reshape(batch // together, together, *a.shape[1:]) for a in (x, y))
-    return lax.scan(add, jnp.zeros((k, k, x.shape[-1], y.shape[-1]), x.dtype), split)[0]
+    return lax.scan(add, jnp.zeros((k, k, x.shape[-1] // groups, y.shape[-1]), x.dtype), split)[0]
 
 
 def _kernel_product_of_patches(stride: int, size: Size, k: int, x, y):
@@ -307,6 +343,23 @@ def _crop(padded, stride: int, size: Size, k: int):
     return padded[:, top : top + size[0], left : left + size[1]]
 
 
+def _in_a_row(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+def _pointwise_in_a_row(x, kernel):
+    return (_in_a_row(x) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _pointwise_kernel_product_in_a_row(x, y):
+    return _in_a_row(x).T @ _in_a_row(y)
+
+
+def _pointwise_kernel_product_plain(x, y):
+    pixels = tuple(range(x.ndim - 1))
+    return lax.dot_general(x, y, ((pixels, pixels), ((), ())))
+
+
 def _grouped_plain(groups: int, x, kernel):
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS, feature_group_count=groups)
 
@@ -322,11 +375,18 @@ def _grouped_on_cpu(groups: int, x, kernel):
 
 
 def _grouped_kernel_product_on_cpu(k: int, groups: int, x, y):
-    return _each_group(partial(_kernel_product_on_cpu, 1, x.shape[1:3], k), groups, x, y)
+    size = x.shape[1:3]
+    if min(x.shape[-1], y.shape[-1]) > FEW_CHANNELS * groups and not _is_small(size, k):
+        return _kernel_product_in_parts(size, k, groups, x, y)
+    return _each_group(partial(_kernel_product_on_cpu, 1, size, k), groups, x, y)
 
 
 def _each_group(f: Callable, groups: int, *arrays):
-    """f of each group of the last axis by itself, one after another."""
-    parts = (jnp.moveaxis(a.reshape(*a.shape[:3], groups, -1), 3, 0) for a in arrays)
-    product = jnp.moveaxis(lax.map(lambda group: f(*group), tuple(parts)), 0, 3)
+    """f of each group of the last axis by itself, one after another: a few written out, which spares the transposes of
+    the whole arrays that a compiled loop wants."""
+    arrays = [a.reshape(*a.shape[:3], groups, -1) for a in arrays]
+    if groups <= FEW_GROUPS:
+        return jnp.concatenate([f(*(a[..., g, :] for a in arrays)) for g in range(groups)], axis=-1)
+    parts = tuple(jnp.moveaxis(a, 3, 0) for a in arrays)
+    product = jnp.moveaxis(lax.map(lambda group: f(*group), parts), 0, 3)
     return product.reshape(*product.shape[:3], -1)

@@ -12,7 +12,6 @@ The paper computes the three highest of the four resolutions in bfloat16: `bf16_
 """
 
 from collections.abc import Sequence
-from functools import partial
 from math import prod, sqrt
 
 import flax.linen as nn
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxgan.errors import ConfigError
 from jaxgan.models.convolution import grouped_conv
-from jaxgan.models.layers import Initializer, leaky_relu
+from jaxgan.models.layers import Initializer, Pointwise, leaky_relu
 from jaxgan.models.resample import base_size, downsample, upsample
 
 ACTIVATION_GAIN = sqrt(2 / (1 + 0.2**2))  # keeps the second moment through leaky ReLU 0.2
@@ -58,7 +57,7 @@ class Generator(nn.Module):
             if i:
                 x = upsample(_pointwise(x, features, "up", i))
             x = _residual_blocks(self, x, i)
-        x = nn.Dense(self.shape[-1], use_bias=False, kernel_init=scaled(x.shape[-1]), dtype=x.dtype, name="to_rgb")(x)
+        x = Pointwise(self.shape[-1], use_bias=False, kernel_init=scaled(x.shape[-1]), name="to_rgb")(x)
         return x.astype(jnp.float32)
 
 
@@ -87,10 +86,7 @@ class Discriminator(nn.Module):
         for i, features in enumerate(self.widths):
             x = x.astype(_type(i, self.bf16_stages))
             if i == 0:
-                from_rgb = nn.Dense(
-                    features, use_bias=False, kernel_init=scaled(channels), dtype=x.dtype, name="from_rgb"
-                )
-                x = from_rgb(x)
+                x = Pointwise(features, use_bias=False, kernel_init=scaled(channels), name="from_rgb")(x)
             else:
                 x = _pointwise(downsample(x), features, "down", i)
             x = _residual_blocks(self, x, i)
@@ -142,14 +138,13 @@ class Block(nn.Module):
                 f"{self.group_size}: give widths that do, or another group_size."
             )
         gain = ACTIVATION_GAIN * self.depth**-0.25  # Fixup: depth to the -1/(2m - 2), m = 3 convolutions
-        dense = partial(nn.Dense, use_bias=False, dtype=x.dtype)
-        h = dense(wide, kernel_init=scaled(channels, gain), name="widen")(x)
+        h = Pointwise(wide, use_bias=False, kernel_init=scaled(channels, gain), name="widen")(x)
         h = leaky_relu(h + self._bias(0, h))
         fan_in = 9 * self.group_size
         kernel = self.param("grouped", scaled(fan_in, gain), (3, 3, self.group_size, wide))
         h = grouped_conv(h, kernel.astype(h.dtype))
         h = leaky_relu(h + self._bias(1, h))
-        return x + dense(channels, kernel_init=nn.initializers.zeros, name="narrow")(h)
+        return x + Pointwise(channels, use_bias=False, kernel_init=nn.initializers.zeros, name="narrow")(h)
 
     def _bias(self, i, h):
         return self.param(f"bias_{i}", nn.initializers.zeros, (h.shape[-1],)).astype(h.dtype)
@@ -172,7 +167,7 @@ def _pointwise(x, features, name, stage):
     if x.shape[-1] == features:
         return x
     init = scaled(x.shape[-1])
-    return nn.Dense(features, use_bias=False, kernel_init=init, dtype=x.dtype, name=f"{name}_{stage}")(x)
+    return Pointwise(features, use_bias=False, kernel_init=init, name=f"{name}_{stage}")(x)
 
 
 def _type(stages_above: int, bf16_stages: int):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.models.conditioning import ConditionalBatchNorm, Judge
-from jaxgan.models.layers import Conv, ConvTranspose, normal_init
+from jaxgan.models.layers import Conv, ConvTranspose, leaky_relu, normal_init
 from jaxgan.models.residual import base_size
 
 
@@ -66,7 +66,7 @@ class Discriminator(nn.Module):
         self, x: jax.Array, label: jax.Array | None = None, *, train: bool, index: jax.Array | None = None
     ) -> jax.Array | tuple[jax.Array, Mapping[str, jax.Array]]:
         base_size("sndcgan", x.shape[1:], len(self.widths) - 1)
-        activation = partial(nn.leaky_relu, negative_slope=0.1)
+        activation = partial(leaky_relu, slope=0.1)
         x = activation(Conv(self.widths[0], 3, 1)(x))
         for features in self.widths[1:]:
             x = activation(Conv(features, 4, 2)(x))

@@ -333,7 +333,7 @@ class Conv(nn.Module):
         gain = 1 / sqrt(self.kernel**2 * x.shape[-1])
         kernel = (gain * self.param("kernel", nn.initializers.normal(1.0), shape)).astype(x.dtype)
         if self.kernel == 1:
-            x = x @ kernel[0, 0]
+            x = convolution.pointwise(x, kernel[0, 0])
         else:
             x = downsample_conv(x, kernel) if self.down else convolution.conv(x, kernel)
         if self.use_bias:

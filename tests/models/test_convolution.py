@@ -141,17 +141,19 @@ def test_every_convolution_in_a_loop_has_the_fast_layout(k):
     assert set(re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", text)) == {"b01f_01io->b01f"}
 
 
+@pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize("cache", [1, 2 * 9 * 6 * 35 * 4, 10**9])
-def test_the_kernel_s_derivative_in_parts_of_the_batch_is_that_of_all(cache, monkeypatch):
-    """One picture, two and all six at a time."""
+def test_the_kernel_s_derivative_in_parts_of_the_batch_is_that_of_all(cache, groups, monkeypatch):
+    """One picture, two and all six at a time; groups written out and in a loop."""
     draws = np.random.default_rng(0)
-    x, y = (jnp.asarray(draws.normal(size=(6, 7, 5, channels)), jnp.float32) for channels in (6, 8))
-    expected = convolution._kernel_product_plain(1, (7, 5), 3, x, y)
+    x, y = (jnp.asarray(draws.normal(size=(6, 7, 5, channels * groups)), jnp.float32) for channels in (6, 8))
+    expected = convolution._grouped_kernel_product_plain(3, groups, x, y)
     monkeypatch.setattr(convolution, "CACHE", cache)
-    text = str(jax.make_jaxpr(partial(convolution._kernel_product_in_parts, (7, 5), 3))(x, y))
-    assert re.findall(r"length=(\d+)", text) == {1: ["6"], 10**9: []}.get(cache, ["3"])
-    found = convolution._kernel_product_in_parts((7, 5), 3, x, y)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    in_parts = partial(convolution._kernel_product_in_parts, (7, 5), 3, groups)
+    text = str(jax.make_jaxpr(in_parts)(x, y))
+    loops = {1: ["6"], 10**9: []}.get(cache, ["3"]) + (["6"] if groups > convolution.FEW_GROUPS else [])
+    assert sorted(re.findall(r"length=(\d+)", text)) == sorted(loops)
+    np.testing.assert_allclose(jax.jit(in_parts)(x, y), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_small_pictures_are_matrix_products():
@@ -160,6 +162,36 @@ def test_small_pictures_are_matrix_products():
     for function, picture in ((convolution.conv, x), (convolution.conv_transpose, jnp.zeros((2, 4, 4, 8)))):
         program = jax.jit(gradients(lambda x, w, f=function: f(x, w, 2)))
         assert "convolution(" not in program.lower(picture, kernel).compile().as_text()
+
+
+def test_pointwise_equals_a_matrix_product_to_the_second_derivative():
+    draws = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(draws.normal(size=size), jnp.float32) for size in [(2, 3, 5, 4), (4, 6)])
+
+    def three(f):
+        return f(x, kernel), gradients(f)(x, kernel), second_gradients(f)(x, kernel)
+
+    assert_close(*jax.jit(lambda: (three(convolution.pointwise), three(jnp.matmul)))())
+
+
+def test_pointwise_turns_no_picture_around_on_cpu():
+    """XLA:CPU writes the turned operand out where pixels have several axes, element by element."""
+    x, y, kernel = jnp.zeros((4, 28, 28, 16)), jnp.zeros((4, 28, 28, 32)), jnp.zeros((16, 32))
+
+    def written(f):
+        product = jax.jit(jax.grad(lambda w, x, y: jnp.sum(jnp.maximum(f(x, w), y) ** 2)))
+        return re.findall(r"= f32\[(?:16|32),3136\]\{1,0\}", product.lower(kernel, x, y).compile().as_text())
+
+    assert not written(convolution.pointwise)
+    assert written(jnp.matmul), "XLA does not do it any more: pointwise may go"
+
+
+def test_other_platforms_get_one_plain_product():
+    x, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((16, 8))
+    program = jax.jit(gradients(convolution.pointwise)).trace(x, kernel)
+    text = program.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("stablehlo.dot_general") == 3
+    assert "stablehlo.reshape" not in text
 
 
 def test_no_dilated_input_on_cpu():
@@ -178,8 +210,10 @@ def test_other_platforms_get_the_plain_form():
         assert "lhs_dilate = [2, 2]" in text
 
 
-@pytest.mark.parametrize(("groups", "form"), [(1, "cpu"), (2, "cpu"), (3, "cpu"), (2, "default")])
-def test_grouped_convolution_and_its_derivatives_are_those_of_lax(groups, form, monkeypatch):
+@pytest.mark.parametrize(
+    ("groups", "channels", "form"), [(1, 5, "cpu"), (2, 5, "cpu"), (5, 5, "cpu"), (2, 3, "cpu"), (2, 3, "default")]
+)
+def test_grouped_convolution_and_its_derivatives_are_those_of_lax(groups, channels, form, monkeypatch):
     if form == "default":
         monkeypatch.setattr(convolution, "_grouped_on_cpu", convolution._grouped_plain)
         monkeypatch.setattr(
@@ -188,7 +222,7 @@ def test_grouped_convolution_and_its_derivatives_are_those_of_lax(groups, form, 
     draws = np.random.default_rng(0)
     x, kernel, y = (
         jnp.asarray(draws.normal(size=size), jnp.float32)
-        for size in [(2, 4, 5, 3 * groups), (3, 3, 3, 4 * groups), (2, 4, 5, 4 * groups)]
+        for size in [(2, 4, 5, channels * groups), (3, 3, channels, 6 * groups), (2, 4, 5, 6 * groups)]
     )
 
     def plain(x, kernel):

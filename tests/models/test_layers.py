@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,3 +95,29 @@ def test_dropout_belongs_to_the_examples_index():
     assert not np.array_equal(halves[0], halves[1])
     order = jnp.array([4, 0, 5, 1, 3, 2])
     np.testing.assert_array_equal(dropout(x, order), whole[order])
+
+
+@pytest.mark.parametrize("slope", [0.1, 0.2])
+def test_leaky_relu_and_its_derivatives_are_flax_s(slope):
+    x = jnp.array([-3.0, -1e-30, -0.0, 0.0, 2.0, jnp.inf, -jnp.inf])
+
+    def ours(x):
+        return layers.leaky_relu(x, slope)
+
+    def flax(x):
+        return nn.leaky_relu(x, slope)
+
+    np.testing.assert_array_equal(ours(x), flax(x))
+    np.testing.assert_array_equal(jax.vmap(jax.grad(ours))(x), jax.vmap(jax.grad(flax))(x))
+    assert ours(jnp.bfloat16(-1)).dtype == jnp.bfloat16
+    assert jnp.isnan(ours(jnp.float32(jnp.nan)))
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_pointwise_is_a_dense_layer(use_bias):
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    ours, dense = layers.Pointwise(7, use_bias=use_bias), nn.Dense(7, use_bias=use_bias)
+    variables = dense.init(jax.random.key(1), x)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(1), x)) == jax.tree.map(jnp.shape, variables)
+    np.testing.assert_allclose(ours.apply(variables, x), dense.apply(variables, x), rtol=1e-6, atol=1e-6)
+    assert ours.apply(variables, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
