@@ -53,8 +53,8 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "tiny":
         common.tiny(c)
         c.game.latent_size = 6
-        widths(c, (8,) * 3, (8,) * 3, 14)
-        c.model.generator.shared_size = 4
+        widths(c, (8,) * 2, (8,) * 2, 14)
+        c.model.generator.attention, c.model.generator.shared_size = 0, 4
         c.d_steps = 2
     return c
 
