@@ -64,8 +64,8 @@ STAGES = (
 class Depthwise(nn.Module):
     """Filters each channel by itself, "SAME" padded: `[B, h, w, c]` -> `[B, ceil(h / stride), ceil(w / stride), c]`.
 
-    As a sum of shifted pictures. XLA's grouped convolution takes nine times as long on a CPU for the network as a whole
-    at 32x32, and five times at 224x224.
+    As a sum of shifted pictures. With XLA's grouped convolution the network took in 5.5 pictures of 224x224 a second
+    where it takes 22.5, and 148 of 32x32 where it takes 1,253 (one thread of a shared Xeon, jax 0.10.2, side by side).
     """
 
     kernel: int
