@@ -38,8 +38,11 @@ _PICTURE = flags.DEFINE_string("picture", None, "With --what=projection: a pictu
 _TRUNCATION = flags.DEFINE_float("truncation", None, "With --mode=sample and --mode=eval: the truncation trick.")
 _CHECKPOINT = flags.DEFINE_list("checkpoint", ["best", "last"], "With --mode=eval: best, last, or steps.")
 _SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or folder of samples made by somebody else.")
-_FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception or raw.")
+_FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception, efflite0 or raw.")
 _WEIGHTS = flags.DEFINE_string("weights", "", "With --features=inception: the file of its weights.")
+_METRICS = flags.DEFINE_list("metrics", [], "With --mode=eval: of jaxgan.evaluation.METRICS; all quick ones if empty.")
+_RESIZE = flags.DEFINE_string("resize", "", "With --features=inception and efflite0: tf1, torch or clean.")
+_EMA = flags.DEFINE_bool("ema", True, "With --mode=eval: the averaged generator; --noema: the generator itself.")
 _STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz with the reference's mu and sigma.")
 _COMPILED = flags.DEFINE_string("compiled", "", "Where compiled programs are kept; the user's cache if empty, or none.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "With --mode=compile: a pod, as v5e:16x16; the local devices if not.")
@@ -142,10 +145,11 @@ def evaluate(config, workdir: str) -> str:
     from jaxgan import evaluate as of
 
     protocol = {"features": _FEATURES.value, "weights": _WEIGHTS.value, "statistics": _STATISTICS.value}
+    protocol |= {"metrics": _METRICS.value, "resize": _RESIZE.value}
     if _SAMPLES.value is not None:
         return of.evaluate_samples(_SAMPLES.value, config or of.read_config(workdir), **protocol)
     n = 5000 if _NUM_SAMPLES.value is None else _NUM_SAMPLES.value
-    options = {"num_samples": n, "seed": _SEED.value, "truncation": _TRUNCATION.value}
+    options = {"num_samples": n, "seed": _SEED.value, "ema": _EMA.value, "truncation": _TRUNCATION.value}
     return of.evaluate(workdir, checkpoints=_CHECKPOINT.value, **options, **protocol)
 
 

@@ -111,9 +111,10 @@ def base(experiment: str) -> ConfigDict:
     c.eval.samples = 1000
     c.eval.metrics = ()  # of jaxgan.evaluation.METRICS (fid, kid, precision_recall, ...); empty: a quick choice
     c.eval.best = ""  # the number whose best checkpoint is kept (fid, recall, ...); empty: the first one's
-    c.eval.features = "auto"  # digits, garments, inception, raw; auto: what was made for the data set, else raw
+    # digits, garments, inception, efflite0 (whose distance is fd, not fid), raw; auto: made for the data set, else raw.
+    c.eval.features = "auto"
     c.eval.weights = ""  # the file of Inception's weights
-    c.eval.resize = ""  # tf1, torch or clean, for Inception; its own if empty
+    c.eval.resize = ""  # tf1, torch or clean, for inception and efflite0; their own if empty
     c.eval.split = ""  # of the reference; data.split if empty
     c.stop = ConfigDict({"metric": "", "below": 0.0, "above": 0.0, "patience": 1})  # end the run when it is good enough
 

@@ -201,6 +201,8 @@ def _make_evaluator(config: ConfigDict, **protocol: Any) -> Evaluator:
     c, split = config.eval, protocol.pop("split", "") or config.eval.split or config.data.split
     own = {"features": c.features, "weights": c.weights, "resize": c.resize}
     asked = {name: value for name, value in protocol.items() if value}
+    if asked.get("features", c.features) != c.features:  # the run's resize and weights are its own network's
+        own |= {"weights": c.weights if asked["features"] == "inception" else "", "resize": ""}
     kept = default_data_dir() / "jaxgan_statistics"
     return make_evaluator(build.load_data(config, split), split=split, keep_in=kept, **{**own, **asked})
 

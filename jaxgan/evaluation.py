@@ -43,6 +43,7 @@ OF_A_SET = {
     "stacked_mnist": ("stacked_digits", 3),
 }
 MADE_FOR_A_SET = {features for features, _ in OF_A_SET.values()}
+NEVER_FID = {"efflite0"}  # another network of ImageNet's: under FID's name its distance would be taken for Inception's
 MOST_LABELS = 100  # in a histogram that a person reads
 
 
@@ -51,22 +52,38 @@ class Metric(NamedTuple):
 
     measure: Callable[..., dict[str, float]]  # (reference, fake, mixture) -> values
     lower_is_better: dict[str, bool]  # of its numbers, by name
-    needs: tuple[str, ...] = ()  # of "logits", "examples" (of the reference), "mixture", "classes" (of the data)
+    # Of "logits", "examples" (of the reference), "mixture", "classes" (of the data); "fid" or "fd": a distance's name.
+    needs: tuple[str, ...] = ()
     unasked: bool = True
 
 
-def _fid(reference, fake, mixture):
+def _frechet(reference, fake):
     # With no more examples than features a covariance is singular, and there is an exact form; else the reference's
     # statistics are computed once.
     if reference.examples is not None and min(reference.size, len(fake.features)) <= fake.features.shape[1]:
-        return {"fid": frechet_distance_from_features(reference.examples.features, fake.features)}
-    return {"fid": frechet_distance(*reference.statistics, *mean_and_covariance(fake.features))}
+        return frechet_distance_from_features(reference.examples.features, fake.features)
+    return frechet_distance(*reference.statistics, *mean_and_covariance(fake.features))
+
+
+def _frechet_infinity(reference, fake):
+    smallest = max(2, len(fake.features) // 10)
+    return frechet_distance_infinity(reference.examples.features, fake.features, smallest=smallest).value
+
+
+def _fid(reference, fake, mixture):
+    return {"fid": _frechet(reference, fake)}
 
 
 def _fid_infinity(reference, fake, mixture):
-    size = len(fake.features)
-    found = frechet_distance_infinity(reference.examples.features, fake.features, smallest=max(2, size // 10))
-    return {"fid_infinity": found.value}
+    return {"fid_infinity": _frechet_infinity(reference, fake)}
+
+
+def _fd(reference, fake, mixture):
+    return {"fd": _frechet(reference, fake)}
+
+
+def _fd_infinity(reference, fake, mixture):
+    return {"fd_infinity": _frechet_infinity(reference, fake)}
 
 
 def _prd(reference, fake, mixture):
@@ -111,8 +128,10 @@ def _kid(reference, fake, mixture):
 
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric(_fid, {"fid": True}),
-    "fid_infinity": Metric(_fid_infinity, {"fid_infinity": True}, ("examples",), unasked=False),
+    "fid": Metric(_fid, {"fid": True}, ("fid",)),
+    "fid_infinity": Metric(_fid_infinity, {"fid_infinity": True}, ("fid", "examples"), unasked=False),
+    "fd": Metric(_fd, {"fd": True}, ("fd",)),
+    "fd_infinity": Metric(_fd_infinity, {"fd_infinity": True}, ("fd", "examples"), unasked=False),
     "kid": Metric(_kid, {"kid": True}, ("examples",)),
     "is": Metric(_is, {"is": False}, ("logits",)),
     "precision_recall": Metric(_precision_recall, {"precision": False, "recall": False}, ("examples",)),
@@ -221,6 +240,9 @@ class Evaluator:
 
     def _lacks(self, metric: str) -> str:
         needs = METRICS[metric].needs
+        own = _distance_of(self._features.name)
+        if ({"fid", "fd"} - {own}) & set(needs):
+            return f"features whose Frechet distance has that name (of these it is {own!r})"
         if "mixture" in needs and self._mixture is None:
             return "points of a mixture whose modes are known"
         if "classes" in needs and self._features.name not in MADE_FOR_A_SET:
@@ -258,7 +280,13 @@ def default_metrics(features: str, data_name: str) -> tuple[str, ...]:
         return ("swd", "modes")
     if features == "stacked_digits":
         return ("labelled_modes", "fid")
-    return ("swd",) if features == "raw" else ("fid", "precision_recall")
+    if features == "raw":
+        return ("swd",)
+    return (_distance_of(features), "precision_recall")
+
+
+def _distance_of(features: str) -> str:
+    return "fd" if features in NEVER_FID else "fid"
 
 
 def count_text(n: int) -> str:

@@ -177,5 +177,5 @@ def evaluator_of(config: ConfigDict, dataset: Dataset) -> Evaluator:
         resize=c.resize,
         split=split,
         limit=c.samples if features == "raw" else 0,  # as wide as the examples, so the whole set may not fit
-        keep_in=default_data_dir() / "jaxgan_statistics" if features == "inception" else None,
+        keep_in=default_data_dir() / "jaxgan_statistics" if features in ("inception", "efflite0") else None,
     )

@@ -49,8 +49,8 @@ def test_the_example_of_the_metrics_page_runs(root, capsys):
 
 def test_the_metrics_page_names_every_metric_and_every_network(root):
     text = (root / "docs" / "metrics.md").read_text()
-    table = set(re.findall(r"^\| (`[a-z_`, ]+) \|", text, re.MULTILINE))
-    named = {name for row in table for name in re.findall(r"`([a-z_]+)`", row)}
+    table = set(re.findall(r"^\| (`[a-z0-9_`, ]+) \|", text, re.MULTILINE))
+    named = {name for row in table for name in re.findall(r"`([a-z0-9_]+)`", row)}
     assert named == {name for name in metrics.__all__ if name in named} | set(features.NAMES)
     helpers = {"label_histogram", "log_mel", "mean_and_covariance", "nearest", "reverse_kl"}
     for name in metrics.__all__:

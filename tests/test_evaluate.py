@@ -108,6 +108,17 @@ def test_samples_of_somebody_else(tmp_path):
     assert entry["path"].endswith("theirs.npz") and entry["samples"] == 60
 
 
+def test_another_network_than_the_run_s_takes_over_neither_its_weights_nor_its_resize(tmp_path):
+    config = toy2d.get_config("tiny")
+    config.eval.update({"features": "inception", "weights": "gone.pth", "resize": "torch"})
+    np.savez(tmp_path / "points.npz", np.zeros((20, 2), np.float32))
+    with pytest.raises(DataError, match=r"no file of Inception weights gone\.pth"):
+        evaluate_samples(str(tmp_path / "points.npz"), config)
+    assert "swd20_train_raw" in evaluate_samples(str(tmp_path / "points.npz"), config, features="raw", metrics=("swd",))
+    with pytest.raises(ConfigError, match="'raw' resize nothing, but resize 'clean'"):
+        evaluate_samples(str(tmp_path / "points.npz"), config, features="raw", resize="clean")
+
+
 def test_samples_from_files(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (3, 5, 5, 3), np.uint8)
     (tmp_path / "folder").mkdir()

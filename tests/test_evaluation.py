@@ -69,6 +69,24 @@ def test_the_distance_is_that_of_the_features(evaluator):
     assert evaluator.measure(fake)["fid150_train80_eye"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_distance_of_efficientnet_lite0_is_never_called_fid():
+    reference = make_reference(EYE, pictures(300), "train")
+    measured = Evaluator(EYE._replace(name="efflite0"), reference)
+    values = measured.measure(pictures(200, seed=1))
+    assert measured.metrics == ("fd", "kid", "is", "precision_recall", "density_coverage", "swd")
+    assert set(values) == {f"{n}200_train_efflite0" for n in measured.numbers} and not any("fid" in n for n in values)
+    called_fid = Evaluator(EYE, reference).measure(pictures(200, seed=1))
+    assert values["fd200_train_efflite0"] == called_fid["fid200_train_eye"]
+    asked = Evaluator(EYE._replace(name="efflite0"), reference, ["fd_infinity"])
+    assert [*asked.floor().values()] == [*Evaluator(EYE, reference, ["fid_infinity"]).floor().values()]
+    for wrong in ("fid", "fid_infinity"):
+        with pytest.raises(ConfigError, match=f"metric '{wrong}' needs .*of these it is 'fd'.*efflite0"):
+            Evaluator(EYE._replace(name="efflite0"), reference, [wrong])
+    with pytest.raises(ConfigError, match=r"metric 'fd' needs .*of these it is 'fid'.*eye"):
+        Evaluator(EYE, reference, ["fd"])
+    assert lower_is_better("fd") and lower_is_better("fd_infinity")
+
+
 def test_the_histogram_counts_the_classes(evaluator):
     fake = np.concatenate([pictures(7, 40, 60), pictures(5, 120, 130), pictures(3, 200, 220)])
     assert evaluator.histogram(evaluator.extract(fake)) == {"dark": 7, "grey": 5, "bright": 3}
@@ -154,7 +172,7 @@ def test_the_limit_takes_some_of_the_real_examples():
 
 
 def test_unknown_names_list_the_known(evaluator):
-    with pytest.raises(ConfigError, match="unknown metric fit; known: fid, fid_infinity, kid"):
+    with pytest.raises(ConfigError, match="unknown metric fit; known: fid, fid_infinity, fd, fd_infinity, kid"):
         Evaluator(EYE, Reference(Extracted(np.zeros((3, 3)), None), "train", 3, ""), ["fit"])
     with pytest.raises(ConfigError, match="unknown metric 'fit'; known: fid"):
         lower_is_better("fit")
@@ -175,5 +193,6 @@ def test_what_is_measured_unless_asked():
     assert evaluation.choose_features("auto", "ring", (2,)) == "raw"
     assert evaluation.choose_features("inception", "ring", (2,)) == "inception"
     assert evaluation.default_metrics("digits", "mnist5k")[0] == "fid"
+    assert evaluation.default_metrics("efflite0", "cifar10")[0] == "fd"
     assert evaluation.default_metrics("raw", "cifar10") == ("swd",)
     assert evaluation.default_metrics("raw", "ring") == ("swd", "modes")

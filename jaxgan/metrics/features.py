@@ -3,12 +3,14 @@
 | name | features | pictures | weights |
 |---|---|---|---|
 | `"inception"` | 2048, after the last average pool | any size, grey or colour | a file that the user names |
+| `"efflite0"` | 1280, after the last average pool | any size, grey or colour | in a package that the user installs |
 | `"digits"`, `"garments"` | the last hidden layer of a small classifier | 28x28, grey | in this package |
 | `"stacked_digits"` | `"digits"` of each channel | 28x28, a digit in each of three channels | in this package |
 | `"raw"` | the pixels / 255, flattened | any | none |
 
 A number depends on the network, its weights, the resize and the precision; `Features` carries them all for the record.
-Only distances of `"inception"` are FID and KID as papers report them, and only with the published weights.
+Only distances of `"inception"` are FID and KID as papers report them, and only with the published weights. That of
+`"efflite0"` is FD-EffLite0, see `jaxgan.metrics.networks.efflite0`.
 """
 
 import functools
@@ -37,7 +39,7 @@ WHERE_FROM = (
 )
 CLASSIFIERS = ("digits", "garments")
 STACKED = "stacked_digits"
-NAMES = ("inception", *CLASSIFIERS, STACKED, "raw")
+NAMES = ("inception", "efflite0", *CLASSIFIERS, STACKED, "raw")
 AXIS = "batch"
 
 
@@ -66,15 +68,16 @@ def load_features(name: str, *, weights: str | None = None, resize: str | None =
         weights: for `"inception"`: the file, as `.pth`, `.pb` or `.npz`; by default the one that the environment
             variable JAXGAN_INCEPTION_WEIGHTS names.
         resize: for `"inception"`: `"tf1"` (the default; the original FID, torch-fidelity), `"torch"` (pytorch-fid, with
-            its scaling) or `"clean"` (clean-fid), see `jaxgan.metrics.resize`. The others resize nothing.
+            its scaling) or `"clean"` (clean-fid), see `jaxgan.metrics.resize`. For `"efflite0"`: the same, with one
+            scaling, `"clean"` by default. The others resize nothing.
 
     Returns:
         The network. Inception's logits are those without the last bias, as every reference takes them for the Inception
-        Score; its classes are named by their numbers, since the files hold no names.
+        Score; its classes, and those of EfficientNet-Lite0, are named by their numbers, since the files hold no names.
 
     Raises:
         ConfigError: an unknown name, or arguments that do not fit it.
-        DataError: a file of weights is missing, damaged, hostile or of another network.
+        DataError: a file of weights is missing, damaged, hostile or of another network; a package is not installed.
     """
     if name == "inception":
         return _inception(weights or os.environ.get(INCEPTION_VARIABLE), "tf1" if resize is None else resize)
@@ -82,6 +85,8 @@ def load_features(name: str, *, weights: str | None = None, resize: str | None =
         raise ConfigError(f"unknown features {name!r}; known: {', '.join(NAMES)}")
     if weights is not None:
         raise ConfigError(f"features {name!r} take no file of weights, but {weights!r} is given")
+    if name == "efflite0":
+        return _efflite0("clean" if resize is None else resize)
     if resize not in (None, "none"):
         raise ConfigError(f"features {name!r} resize nothing, but resize {resize!r} is given")
     if name == "raw":
@@ -171,10 +176,7 @@ def _raw(pictures):
 
 
 def _inception(path, resize):
-    if resize not in resizing.CONVENTIONS:
-        raise ConfigError(
-            f"unknown resize {resize!r} for the features 'inception'; known: {', '.join(resizing.CONVENTIONS)}"
-        )
+    _check_resize("inception", resize)
     if not path:
         raise DataError(
             "the features 'inception' need a file of weights: name it in the configuration or in the environment "
@@ -201,11 +203,42 @@ def _inception_apply(resize):
     scale = inception.scale_torch if resize == "torch" else inception.scale_tf
 
     def apply(params, pictures):
-        if pictures.shape[-1] == 1:
-            pictures = jnp.repeat(pictures, 3, axis=-1)
-        if pictures.shape[-1] != 3:
-            raise ConfigError(f"the features 'inception' take grey or colour pictures, not {pictures.shape}")
-        found = inception.apply(params, scale(resizing.CONVENTIONS[resize](pictures, inception.SIZE)))
+        x = resizing.CONVENTIONS[resize](_coloured("inception", pictures), inception.SIZE)
+        found = inception.apply(params, scale(x))
         return {"features": found["2048"], "logits": found["logits_unbiased"]}
 
     return apply
+
+
+def _efflite0(resize):
+    from jaxgan.metrics.networks import efflite0
+
+    _check_resize("efflite0", resize)
+    apply = Partial(_efflite0_apply(resize), efflite0.variables_of(efflite0.read_arrays()))
+    classes = tuple(map(str, range(efflite0.CLASSES)))
+    return Features("efflite0", efflite0.FEATURES, efflite0.SHA256, resize, "float32", apply, classes)
+
+
+@functools.cache
+def _efflite0_apply(resize):
+    from jaxgan.metrics.networks import efflite0
+
+    def apply(variables, pictures):
+        x = resizing.CONVENTIONS[resize](_coloured("efflite0", pictures), efflite0.SIZE)
+        return efflite0.apply(variables, efflite0.scale(x))
+
+    return apply
+
+
+def _check_resize(name, resize):
+    if resize not in resizing.CONVENTIONS:
+        known = ", ".join(resizing.CONVENTIONS)
+        raise ConfigError(f"unknown resize {resize!r} for the features {name!r}; known: {known}")
+
+
+def _coloured(name, pictures):
+    if pictures.shape[-1] == 1:
+        pictures = jnp.repeat(pictures, 3, axis=-1)
+    if pictures.shape[-1] != 3:
+        raise ConfigError(f"the features {name!r} take grey or colour pictures, not {pictures.shape}")
+    return pictures

@@ -189,7 +189,7 @@ def test_dead_and_dependent_features_are_counted():
     assert train_classifier.live_dimensions(x) == (5, 4)
 
 
-def check_damages(params, reference, sample, seen_from):
+def check_damages(params, reference, sample, seen_from, **strengths):
     """Row 19 of the reference: the order of strengths; the floor under 5 % of each from one strength on."""
     real = train_classifier.outputs(params, reference.real)["features"]
 
@@ -198,11 +198,12 @@ def check_damages(params, reference, sample, seen_from):
 
     floor = distance(sample.real)
     kinds = set()
-    for kind, group in itertools.groupby(train_classifier.damages(sample), key=lambda damage: damage[0]):
+    damages = train_classifier.damages(sample, **strengths)
+    for kind, group in itertools.groupby(damages, key=lambda damage: damage[0]):
         distances = [distance(pictures) for _, _, pictures in group]
         kinds.add(kind)
         assert len(distances) == 3 and [floor, *distances] == sorted([floor, *distances]), kind
-        assert floor < 0.05 * distances[seen_from], kind
+        assert floor < 0.05 * distances[seen_from], (kind, floor, distances)
     assert kinds == {"blur", "noise", "dropped classes"}
 
 
@@ -210,6 +211,13 @@ def test_the_distance_of_digits_grows_with_damage_and_its_floor_is_far_below_the
     both = train_classifier.Pictures(*(np.concatenate(parts) for parts in zip(*digits, strict=True)))
     # The floor falls as 1 / N: halves of the few digits cannot have it under 5 % of slight damage too.
     check_damages(params, *train_classifier.halves(both), seen_from=2)
+
+
+def test_the_distance_of_digits_grows_with_strong_damage_and_its_floor_is_far_below_each(params, digits):
+    """Row 19 to the letter, from the strengths on of which 2,500 digits tell."""
+    both = train_classifier.Pictures(*(np.concatenate(parts) for parts in zip(*digits, strict=True)))
+    strengths = {"blurs": (1.5, 2.0, 3.0), "noises": (60, 80, 100), "dropped": (3, 5, 7)}
+    check_damages(params, *train_classifier.halves(both), seen_from=0, **strengths)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -180,15 +180,22 @@ def live_dimensions(features: np.ndarray) -> tuple[int, int]:
     return int(np.sum(std > 0.01 * std.max())), int(np.linalg.matrix_rank(np.cov(features, rowvar=False)))
 
 
-def damages(pictures: Pictures, seed: int = 0) -> Iterator[tuple[str, str, np.ndarray]]:
+def damages(
+    pictures: Pictures,
+    seed: int = 0,
+    *,
+    blurs: Sequence[float] = (0.5, 1.0, 2.0),
+    noises: Sequence[float] = (20, 40, 60),
+    dropped: Sequence[int] = (1, 2, 5),
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """The pictures damaged in three ways, each more and more: kind, strength, pictures."""
     rng = np.random.RandomState(seed)
     x = pictures.real.astype(np.float64)
-    for sigma in (0.5, 1.0, 2.0):
+    for sigma in blurs:
         yield "blur", f"sigma {sigma}", _to_bytes(_blur(x, sigma))
-    for std in (20, 40, 60):
+    for std in noises:
         yield "noise", f"std {std}", _to_bytes(x + std * rng.standard_normal(x.shape))
-    for count in (1, 2, 5):
+    for count in dropped:
         yield "dropped classes", str(count), pictures.real[pictures.label >= count]
 
 
