@@ -328,7 +328,8 @@ def make_evaluator(
     )
     mixture = MIXTURES.get(dataset.name)
     if statistics:
-        return Evaluator(network, read_statistics(statistics), metrics, mixture)
+        size = network.size or math.prod(real.shape[1:])
+        return Evaluator(network, read_statistics(statistics, size), metrics, mixture)
     if dataset.is_streamed and network.name == "raw" and not limit:
         limit = PAIRS  # as wide as the pictures themselves, which are too many
     if limit and limit < len(real):

@@ -145,11 +145,15 @@ def _kept(file: Path) -> tuple[Extracted, bytes] | None:
         return None
 
 
-def read_statistics(file: str) -> Reference:
+def read_statistics(file: str, size: int) -> Reference:
     """A reference from a file of statistics: TTUR's (mu, sigma), or ADM's, which has mu_s and sigma_s beside these.
 
+    Args:
+        file: an .npz.
+        size: how many features the network has that they are compared with.
+
     Raises:
-        DataError: the file is missing, damaged, or holds something else.
+        DataError: the file is missing, damaged, or holds something else, or the statistics of another network.
     """
     try:
         with np.load(file, allow_pickle=False) as stored:
@@ -160,6 +164,11 @@ def read_statistics(file: str) -> Reference:
         raise DataError(f"{file} holds no statistics (mu [D] and sigma [D, D] in an .npz): {error}")
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise DataError(f"{file} holds mu {mean.shape} and sigma {covariance.shape}; [D] and [D, D] are needed")
+    if len(mean) != size:
+        raise DataError(
+            f"{file} holds statistics of {len(mean)} features, but the network here has {size}: give the one that they "
+            "are of (--features, config.eval.features; files of the literature are of inception, 2048)"
+        )
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     return Reference(None, plain_name(Path(file).stem), 0, digest, (mean, covariance))
 

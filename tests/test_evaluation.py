@@ -115,7 +115,7 @@ def test_the_reference_s_features_are_kept_under_all_that_they_depend_on(tmp_pat
 def test_statistics_from_a_file(tmp_path):
     mean, covariance = mean_and_covariance(RNG.normal(size=(50, 3)))
     np.savez(tmp_path / "cifar-10.npz", mu=mean, sigma=covariance)
-    reference = read_statistics(str(tmp_path / "cifar-10.npz"))
+    reference = read_statistics(str(tmp_path / "cifar-10.npz"), 3)
     by_file = Evaluator(EYE, reference)
     assert by_file.metrics == ("fid", "is") and by_file.floor() == {}
     assert reference.digest == hashlib.sha256((tmp_path / "cifar-10.npz").read_bytes()).hexdigest()

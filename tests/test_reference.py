@@ -61,13 +61,15 @@ def test_kept_features_of_resident_pictures_are_found_again(tmp_path):
     assert file.stem == first.digest
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other", "shapes"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "other", "shapes", "another network"])
 def test_files_that_hold_no_statistics(damage, tmp_path):
     file = tmp_path / "s.npz"
-    np.savez(file, **{"other": {"x": np.zeros(2)}, "shapes": {"mu": np.zeros(3), "sigma": np.eye(2)}}.get(damage, {}))
+    held = {"other": {"x": np.zeros(2)}, "shapes": {"mu": np.zeros(3), "sigma": np.eye(2)}}
+    held["another network"] = {"mu": np.zeros(2), "sigma": np.eye(2)}
+    np.savez(file, **held.get(damage, {}))
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:10])
     elif damage == "missing":
         file.unlink()
     with pytest.raises(DataError, match=r"s\.npz"):
-        read_statistics(str(file))
+        read_statistics(str(file), 3)
