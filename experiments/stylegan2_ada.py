@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "tiny":
         common.tiny(c)
         networks(c, (8, 8), w_size=8)
-        c.model.discriminator.group_size = 4
+        c.model.discriminator.group_size, c.model.discriminator.mapping_layers = 4, 1
     return c
 
 
