@@ -1,4 +1,5 @@
-"""Whole updates of SNGAN and R3GAN against training steps written in PyTorch, from the same weights, batch and noise.
+"""Whole updates of SNGAN, R3GAN and StyleGAN2 against training steps written in PyTorch, from the same weights,
+batch and noise.
 
 PyTorch computes in float64, so that what differs is the rounding of our float32 alone; its networks, losses, penalties
 and averages are written here from the papers, its Adam is `torch.optim.Adam`. Everything that an update leaves behind
@@ -21,9 +22,10 @@ import optax
 import pytest
 from flax import linen as nn
 
+from experiments import stylegan2_ada
 from jaxgan.games import standard
 from jaxgan.losses import ADVERSARIAL
-from jaxgan.models import r3gan, sngan
+from jaxgan.models import r3gan, sngan, stylegan2
 from jaxgan.optim import Optimizer, Optimizers, Ramp, make_optimizer, make_schedule
 from jaxgan.update import create_state, make_update
 from tests.small import settings
@@ -50,13 +52,20 @@ class Case(NamedTuple):
     loss: str
     d_steps: int
     options: dict[str, Any]  # of `make_game`
-    knobs: dict[str, float | Ramp]  # of Adam, but eps
+    knobs: dict[str, dict[str, float | Ramp]]  # of each side's Adam, but eps
     half_life: float | Ramp
     schedule: str = "constant"
+    rampup: float = 0.0  # of the half-life
+    equalised: bool = False  # kernels are kept large, and made small where they are used
 
     @property
     def conditional(self) -> bool:
         return "label_shares" in self.options
+
+    def highest(self, side: str, knob: str) -> float:
+        """A knob of Adam's, "g" or "d", at the start of its ramp if it has one; rates fall from there."""
+        value = self.knobs[side][knob]
+        return value.start if isinstance(value, Ramp) else value
 
 
 def half_cosine(start, end):
@@ -64,13 +73,14 @@ def half_cosine(start, end):
 
 
 def sngan_case(classes: int) -> Case:
+    knobs = {"learning_rate": LEARNING_RATE, "b1": 0.0, "b2": 0.9}
     return Case(
         sngan.Generator(SHAPE, widths=(8, 8), classes=classes),
         sngan.Discriminator(widths=(8, 12, 12), downsampled=2, classes=classes),
         "hinge",
         2,
         {"spectral_norm": ("discriminator",)} | ({"label_shares": (1 / classes,) * classes} if classes else {}),
-        {"learning_rate": LEARNING_RATE, "b1": 0.0, "b2": 0.9},
+        {"g": knobs, "d": knobs},
         HALF_LIFE,
         "linear_to_zero",
     )
@@ -78,6 +88,7 @@ def sngan_case(classes: int) -> Case:
 
 def r3gan_case() -> Case:
     small = {"blocks": 1, "group_size": 4, "classes": CLASSES}
+    knobs = {"learning_rate": half_cosine(LEARNING_RATE, LEARNING_RATE / 4), "b1": 0.0, "b2": half_cosine(0.9, 0.99)}
     return Case(
         r3gan.Generator(SHAPE, widths=(12, 8), embedding_size=5, **small),
         r3gan.Discriminator(widths=(8, 12), **small),
@@ -87,12 +98,37 @@ def r3gan_case() -> Case:
             "penalties": {"r1": half_cosine(1.0, 0.1), "r2": half_cosine(1.0, 0.1)},
             "label_shares": (1 / CLASSES,) * CLASSES,
         },
-        {"learning_rate": half_cosine(LEARNING_RATE, LEARNING_RATE / 4), "b1": 0.0, "b2": half_cosine(0.9, 0.99)},
+        {"g": knobs, "d": knobs},
         half_cosine(0.0, HALF_LIFE),
     )
 
 
-CASES = {"sngan": sngan_case(0), "sngan_projection": sngan_case(CLASSES), "r3gan": r3gan_case()}
+def stylegan2_case() -> Case:
+    """Small networks, and the recipe's loss, penalty and Adam: the first update has R1, the next fifteen have none."""
+    c = stylegan2_ada.get_config("cifar10")
+    small = {"classes": CLASSES, "mapping_layers": 2}
+    knobs = {side[0]: dict(c.optimizer[side]) for side in ("generator", "discriminator")}
+    for of_side in knobs.values():
+        assert of_side.pop("name") == "adam" and of_side.pop("eps") == RECIPE
+    return Case(
+        stylegan2.Generator(SHAPE, widths=(8, 6), w_size=5, **small),
+        stylegan2.Discriminator(widths=(6, 8), group_size=2, **small),
+        c.loss.name,
+        1,
+        {"penalties": c.loss.penalties.to_dict(), "label_shares": (1 / CLASSES,) * CLASSES},
+        knobs,
+        HALF_LIFE,
+        rampup=2.0,
+        equalised=True,
+    )
+
+
+CASES = {
+    "sngan": sngan_case(0),
+    "sngan_projection": sngan_case(CLASSES),
+    "r3gan": r3gan_case(),
+    "stylegan2": stylegan2_case(),
+}
 
 
 # Our side.
@@ -110,14 +146,19 @@ def found_in(state, metrics) -> dict[str, np.ndarray]:
         "params_g": state.params_g,
         "params_d": state.params_d,
         "ema_g": state.ema_g,
-        "stats": state.variables["generator"].get("batch_stats", {}),
-        "ema_stats": state.ema_variables.get("batch_stats", {}),
+        "stats": running(state.variables["generator"]),
+        "ema_stats": running(state.ema_variables),
         "spectral": state.variables["discriminator"].get("spectral", {}),
         "metrics": metrics,
     }
     for side, opt in (("g", state.opt_g), ("d", state.opt_d)):
         tree |= {f"{moment}_{side}": optax.tree_utils.tree_get(opt, moment) for moment in ("mu", "nu")}
     return {name: np.asarray(leaf, np.float64) for name, leaf in names(tree).items()}
+
+
+def running(collections):
+    """The generator's running statistics: batch norm's, or the mean of StyleGAN2's w."""
+    return collections.get("batch_stats", collections.get("w_mean", {}))
 
 
 @cache
@@ -129,27 +170,35 @@ def machinery(name: str):
     )
 
     def optimizers(eps):
-        ramps = {knob: value for knob, value in case.knobs.items() if isinstance(value, Ramp)}
-        start = {knob: value.start if isinstance(value, Ramp) else value for knob, value in case.knobs.items()}
-        adam = make_optimizer("adam", **start, eps=eps)
-        return Optimizers(*[Optimizer(adam, make_schedule(case.schedule, LINEAR_OVER), ramps)] * 2)
+        def of_side(side):
+            ramps = {knob: value for knob, value in case.knobs[side].items() if isinstance(value, Ramp)}
+            adam = make_optimizer("adam", **{knob: case.highest(side, knob) for knob in case.knobs[side]}, eps=eps)
+            return Optimizer(adam, make_schedule(case.schedule, LINEAR_OVER), ramps)
+
+        return Optimizers(of_side("g"), of_side("d"))
 
     example = {"real": jnp.zeros((2, *SHAPE)), "index": jnp.arange(2), "label": jnp.zeros(2, jnp.int32)}
     shapes = jax.eval_shape(lambda: create_state(game, optimizers(RECIPE), jax.random.key(0), example))
 
     def new_state(eps):
-        return fill(shapes, optimizers(eps))
+        return fill(shapes, optimizers(eps), case.equalised)
 
-    config = settings(d_steps=case.d_steps, half_life_images=case.half_life)
+    config = settings(d_steps=case.d_steps, half_life_images=case.half_life, rampup=case.rampup)
     return game, jax.jit(make_update(game, optimizers(RECIPE), config)), new_state
 
 
-def fill(shapes, optimizers):
+def fill(shapes, optimizers, equalised=False):
     """A state with numbers of NumPy's: nothing is zero, so that every parameter counts from the first step on.
 
-    An initial scale of 1 (batch norm's) stays near 1; kernels are near the size at which a layer keeps variances.
+    An initial scale of 1 (batch norm's) stays near 1; kernels are near the size at which a layer keeps variances, where
+    the learning rate is `equalised` that of what is stored: 1, and 100 in a mapping network, which makes 0.01 of it.
     """
     draws = np.random.RandomState(0)
+
+    def stored(path, leaf):
+        noise, name = draws.normal(size=leaf.shape), jax.tree_util.keystr(path, simple=True, separator=".")
+        value = noise if len(leaf.shape) > 1 else name.endswith("style.bias") + 0.2 * noise
+        return jnp.asarray(100.0 * value if "layer_" in name else value, jnp.float32)
 
     def one(path, leaf):
         noise = draws.normal(size=leaf.shape)
@@ -165,7 +214,9 @@ def fill(shapes, optimizers):
         noise = draws.normal(size=leaf.shape)
         return jnp.asarray(noise / np.linalg.norm(noise), jnp.float32)
 
-    params_g, params_d = (jax.tree.map_with_path(one, tree) for tree in (shapes.params_g, shapes.params_d))
+    params_g, params_d = (
+        jax.tree.map_with_path(stored if equalised else one, tree) for tree in (shapes.params_g, shapes.params_d)
+    )
     variables = {side: dict(collections) for side, collections in shapes.variables.items()}
     for collections in variables.values():
         if "spectral" in collections:
@@ -173,6 +224,10 @@ def fill(shapes, optimizers):
         if "batch_stats" in collections:
             collections["batch_stats"] = jax.tree.map(
                 lambda leaf: jnp.asarray(1.0 + draws.uniform(size=leaf.shape), jnp.float32), collections["batch_stats"]
+            )
+        for name in {"w_mean", "noise"} & set(collections):
+            collections[name] = jax.tree.map(
+                lambda leaf: jnp.asarray(draws.normal(size=leaf.shape), jnp.float32), collections[name]
             )
     return shapes.replace(
         step=jnp.int32(0),
@@ -184,6 +239,7 @@ def fill(shapes, optimizers):
         opt_d=optimizers.discriminator.init(params_d),
         ema_g=jax.tree.map(lambda x: 0.9 * x, params_g),
         ema_variables=jax.tree.map(lambda x: 0.9 * x, variables["generator"]),
+        adaptive=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.adaptive),
         key=jax.random.key(0),
     )
 
@@ -200,14 +256,39 @@ def batches(case: Case) -> list[dict[str, np.ndarray]]:
 
 
 def latents(game, case: Case, key, step: int, index: np.ndarray) -> list[np.ndarray]:
-    """What an update draws: z of each discriminator step, then of the generator's, by the keys of jaxgan/update.py."""
+    """What an update draws: z of each discriminator step, then of the generator's."""
+    return [np.asarray(game.latents(key_z, index)) for (key_z, _), index in passes(case, key, step, index)]
+
+
+def passes(case: Case, key, step: int, index: np.ndarray):
+    """Of an update's passes of the generator: the keys of latents and of what layers draw, by those of
+    jaxgan/update.py, and the examples' places."""
     key_d, key_g = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 0), step))
     keys = [jax.random.fold_in(key_d, k) for k in range(case.d_steps)] + [key_g]
     last = case.d_steps - 1
-    drawn = []
     for k, of_step in enumerate(keys):
-        key_z = jax.random.split(jax.random.split(of_step, 3)[0])[0]
-        drawn.append(np.asarray(game.latents(key_z, jnp.asarray(index[min(k, last) :: case.d_steps]))))
+        keys_of_pass = jax.random.split(jax.random.split(of_step, 3)[0])
+        yield keys_of_pass, jnp.asarray(index[min(k, last) :: case.d_steps])
+
+
+def noises(case: Case, state, step: int, index: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """What StyleGAN2's layers draw in each pass, [B, 1, h, w] by name: that of a generator whose convolutions give zero
+    and whose noise has a strength of 1."""
+
+    def blank(path, leaf):
+        return jnp.full(leaf.shape, float("strength" in jax.tree_util.keystr(path)))
+
+    variables = {"params": jax.tree.map_with_path(blank, state.params_g), **state.variables["generator"]}
+    drawn = []
+    for (_, key), of_pass in passes(case, state.key, step, index):
+        given = jnp.ones((BATCH, LATENT)), jnp.zeros(BATCH, jnp.int32)
+        _, found = case.generator.apply(
+            variables, *given, train=True, index=of_pass, rngs={"dropout": key}, mutable=["w_mean", "intermediates"],
+            capture_intermediates=lambda module, _: isinstance(module, stylegan2.Noise),
+        )  # fmt: skip
+        layers = found["intermediates"]["synthesis_network"]
+        seen = {name: np.asarray(layer["noise"]["__call__"][0]) for name, layer in layers.items()}
+        drawn.append({name: np.moveaxis(x[..., :1], -1, 1) for name, x in seen.items()})
     return drawn
 
 
@@ -234,12 +315,16 @@ def theirs(name: str, eps: float) -> list[dict[str, np.ndarray]]:
     case, (game, _, new_state) = CASES[name], machinery(name)
     state = new_state(eps)
     start = {name: torch.tensor(value) for name, value in found_in(state, {}).items()}
-    train = (SNGAN if name.startswith("sngan") else R3GAN)(start, eps)
+    train = {"r3gan": R3GAN, "stylegan2": StyleGAN2}.get(name, SNGAN)(start, eps)
     found = [train.snapshot({})]
     for step, batch in enumerate(batches(case)):
         z = [torch.tensor(z, dtype=torch.float64) for z in latents(game, case, state.key, step, batch["index"])]
         real = torch.tensor(batch["real"], dtype=torch.float64).permute(0, 3, 1, 2)
         label = torch.tensor(batch["label"]).long() if case.conditional else None
+        if name == "stylegan2":
+            drawn = noises(case, state, step, batch["index"])
+            drawn = [{layer: torch.tensor(x).double() for layer, x in of_pass.items()} for of_pass in drawn]
+            z = list(zip(z, drawn, strict=True))
         found.append(train.snapshot(train.update(real, label, z)))
     return found
 
@@ -254,7 +339,7 @@ def spread(x):
 
 
 class Training:
-    """What the two have in common: the arrays, two Adams, the averages."""
+    """What they have in common: the arrays, two Adams, the averages."""
 
     def __init__(self, start, eps):
         import torch
@@ -502,6 +587,50 @@ class R3GAN(Training):
         return (h * p["label.embedding"][label]).sum(1)
 
 
+class StyleGAN2(Training):
+    """The loss of the logits, R1 at each 16th step; noise of each pass's own; the published Adams, of which that of D
+    makes up for the steps that R1 had of its own there. Once R1 has come, at the first step, it does not come again."""
+
+    def update(self, real, label, drawn):
+        import torch
+        from torch.nn import functional as F
+
+        from tests import stylegan2_torch
+
+        fake, _ = self.generate(*drawn[0], label)
+        x = real.clone().requires_grad_()
+        r, f = (stylegan2_torch.judge(self.d, pictures, label, group_size=2) for pictures in (x, fake.detach()))
+        adversarial = F.softplus(-r).mean() + F.softplus(f).mean()
+        (slope,) = torch.autograd.grad(r.sum(), x, create_graph=True)
+        is_first = self.images == 0
+        r1 = slope.square().sum((1, 2, 3)).mean() / 2 * (16 if is_first else 0)
+        share = 16 / 17
+        metrics = {
+            "loss_d": adversarial.item(),
+            "penalty_r1": r1.item(),
+            "logits_real": r.mean().item(),
+            "logits_fake": f.mean().item(),
+            "accuracy_d": (r > f).double().mean().item(),
+            "std_real": spread(real),
+            "grad_norm_d": self.step("d", adversarial + 0.01 * r1, 0.0025 * share, 0.99**share),
+        }
+        self.images += len(real)
+        fake, _ = self.generate(*drawn[1], label)
+        loss = F.softplus(-stylegan2_torch.judge(self.d, fake, label, group_size=2)).mean()
+        metrics |= {"loss_g": loss.item(), "std_fake": spread(fake)}
+        metrics["grad_norm_g"] = self.step("g", loss, 0.0025, 0.99)
+        self.average(min(HALF_LIFE, 2.0 * self.images), len(real))
+        return metrics
+
+    def generate(self, z, noise, label):
+        """A training pass, which moves the mean of w."""
+        from tests import stylegan2_torch
+
+        fake, w = stylegan2_torch.generate(self.g, z, label, noise)
+        self.stats["mean"] = 0.998 * self.stats["mean"] + 0.002 * w.detach().mean(0)
+        return fake, w
+
+
 # Both.
 
 
@@ -509,13 +638,16 @@ def largest(found: dict[str, np.ndarray], part: str) -> float:
     return max(np.max(np.abs(value)) for name, value in found.items() if name.startswith(f"{part}."))
 
 
-def tolerance(case: Case, after: int, name: str, found: dict[str, np.ndarray], eps: float) -> np.ndarray | float:
-    """How far an array may be from PyTorch's after so many updates; `found` is one side's arrays.
+def tolerance(
+    case: Case, after: int, name: str, arrays: list[dict[str, np.ndarray]], eps: float
+) -> np.ndarray | float:
+    """How far an array may be from PyTorch's after so many updates; `arrays` are one side's, as of `ours`.
 
     1e-5 of the array's largest number; of parameters, which hardly move, 1e-5 of the steps they may have made. What
     comes on top is float32's: a parameter is rounded at each step, and a gradient that cancels (to exactly 0 for a bias
     before batch norm) keeps the rounding errors of what cancels in it, up to 1e-6 of the network's largest gradient.
     """
+    found = arrays[after]
     part, size = name.split(".", 1)[0], np.max(np.abs(found[name]))
     if part in ("mu_g", "mu_d"):
         return 1e-5 * size + 1e-6 * largest(found, part)
@@ -524,15 +656,16 @@ def tolerance(case: Case, after: int, name: str, found: dict[str, np.ndarray], e
         return 1e-5 * size + 2 * math.sqrt(size) * error + error**2
     if part in ("params_g", "params_d", "ema_g"):
         side = part[-1]
-        steps = after * (case.d_steps if side == "d" else 1)
-        allowed = steps * (1e-5 * LEARNING_RATE + 2**-24 * size)
+        steps, rate = after * (case.d_steps if side == "d" else 1), case.highest(side, "learning_rate")
+        allowed = steps * (1e-5 * rate + 2**-24 * size)
         if eps == SMOOTH:
             return allowed
         # A step is learning rate * gradient / root(nu): the gradient's error over root(nu), at most a step and a turn.
-        nu = found[name.replace(part, f"nu_{side}", 1)] / (1 - 0.9**steps)
-        error = 1e-6 * largest(found, f"mu_{side}") / (np.sqrt(nu) + eps)
-        return allowed + steps * LEARNING_RATE * np.minimum(2.0, error)
-    if eps != SMOOTH and part in ("stats", "ema_stats") and name.endswith(".mean"):
+        of_adam, b2 = name.replace(part, f"nu_{side}", 1), case.highest(side, "b2")
+        nus = [arrays[k][of_adam] / (1 - b2 ** (k * steps / after)) for k in range(1, after + 1)]
+        error = 1e-6 * largest(found, f"mu_{side}") / (np.sqrt(np.min(nus, axis=0)) + eps)
+        return allowed + steps * rate * np.minimum(2.0, error)
+    if eps != SMOOTH and part in ("stats", "ema_stats") and name.endswith(".norm.mean"):
         # The mean before a batch norm holds two biases of which nothing behind it depends: together they are adrift by
         # up to two steps more after each update, and each of an update's three passes takes a tenth of that.
         return 1e-5 * size + 0.3 * 2 * LEARNING_RATE * sum(range(after))
@@ -545,10 +678,11 @@ def tolerance(case: Case, after: int, name: str, found: dict[str, np.ndarray], e
 @pytest.mark.parametrize("eps", [SMOOTH, RECIPE], ids=["smooth", "recipe"])
 @pytest.mark.parametrize("name", CASES)
 def test_updates_are_those_of_pytorch(name, eps, after):
-    found, expected = ours(name, eps)[after], theirs(name, eps)[after]
+    arrays = theirs(name, eps)
+    found, expected = ours(name, eps)[after], arrays[after]
     assert set(found) == set(expected)
     for array in sorted(expected):
-        allowed = tolerance(CASES[name], after, array, expected, eps)
+        allowed = tolerance(CASES[name], after, array, arrays, eps)
         error = np.abs(found[array] - expected[array])
         assert np.all(error <= allowed), f"{array}: off by {np.max(error - allowed):.1e} more than rounding errors"
 
@@ -556,15 +690,19 @@ def test_updates_are_those_of_pytorch(name, eps, after):
 @pytest.mark.parametrize("name", CASES)
 def test_updates_move_everything_by_far_more_than_the_tolerance(name):
     """So that an update that leaves something as it was is found out."""
-    start, found = ours(name, SMOOTH)[0], ours(name, SMOOTH)[1]
+    arrays = ours(name, SMOOTH)
+    start, found = arrays[:2]
     # Batch norm takes away what these add, so they have no gradient; a unit vector of one number stays 1 or -1.
     block = "GeneratorBlock_0"
     fixed = [f"{block}.conv1.bias", f"{block}.conv2.bias", f"{block}.shortcut.bias", "Judge_0.logit.kernel.u"]
     for array, before in start.items():
         if array.split(".", 1)[1] in fixed and not array.startswith("ema"):
             continue
+        # Kernels of hundreds have steps of a few units of float32's last place. Adam's moments tell of them.
+        if CASES[name].equalised and "layer_" in array and array.startswith("params"):
+            continue
         moved = np.max(np.abs(found[array] - before))
-        assert moved > 100 * np.max(tolerance(CASES[name], 1, array, found, SMOOTH)), array
+        assert moved > 100 * np.max(tolerance(CASES[name], 1, array, arrays, SMOOTH)), array
 
 
 def checksums(value: np.ndarray) -> np.ndarray:
@@ -599,7 +737,7 @@ def test_updates_are_those_that_pytorch_once_made(name):
     assert sorted(found[1]) == arrays.tolist()
     for after, of_update in zip((1, UPDATES), expected, strict=True):
         for array, sums in zip(arrays, of_update, strict=True):
-            allowed = tolerance(CASES[name], after, array, found[after], SMOOTH) * math.sqrt(found[after][array].size)
+            allowed = tolerance(CASES[name], after, array, found, SMOOTH) * math.sqrt(found[after][array].size)
             error = np.max(np.abs(checksums(moved(found, after, array)) - sums))
             assert error <= allowed, f"{array} after {after}: off by {error:.1e}, rounding errors are {allowed:.1e}"
 
