@@ -57,7 +57,7 @@ class Checkpoints:
         Raises:
             CheckpointError: this save, or the one before it, could not be written.
         """
-        step = int(state.step)
+        step, state = int(state.step), _one_copy(state)
         host = json.loads(json.dumps(host))  # a copy: it is written by a thread, while the run goes on
         host = {"host": host, "fingerprint": int(fingerprint(state)), "distance": distance}
         self._note_distance(step, host)
@@ -185,6 +185,16 @@ class _NewestAndBest(policies.PreservationPolicy):
         steps = [info.step for info in checkpoints]
         kept = {*sorted(steps)[-self._newest :], _lowest(self._distances, steps)}
         return [step in kept for step in steps]
+
+
+def _one_copy(state: TrainState) -> TrainState:
+    """The state on one device where every device of one process has all of it: Orbax would cut it into as many parts.
+
+    Each part of each array is a call, which costs more than a second for a small state and writes the same.
+    """
+    if all(x.is_fully_replicated and x.is_fully_addressable for x in jax.tree.leaves(state)):
+        return jax.tree.map(lambda x: x.addressable_data(0), state)
+    return state
 
 
 def _lowest(distances: dict[int, float], steps: Sequence[int]) -> int | None:

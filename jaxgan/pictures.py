@@ -1,6 +1,7 @@
 """Pictures of samples: grids, strips, scatter plots, an animation. Arrays in, PNG and GIF files out."""
 
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,6 +67,16 @@ def save_png(image: Image.Image, file: pathlib.Path) -> None:
     scratch = file.with_name(f".{file.name}")
     try:
         image.save(scratch, format="PNG")
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def copy(source: pathlib.Path, file: pathlib.Path) -> None:
+    """Writes a file that is equal to another one, whole or not at all."""
+    scratch = file.with_name(f".{file.name}")
+    try:
+        shutil.copyfile(source, scratch)
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)

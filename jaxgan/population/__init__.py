@@ -34,6 +34,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan import build, data
+from jaxgan.album import plane_of
 from jaxgan.build import Experiment
 from jaxgan.data import Dataset
 from jaxgan.errors import ConfigError, DistributedError
@@ -164,13 +165,14 @@ def _prepare(
     first = group.members[0]
     facts = _facts(datasets[first])
     experiment = build.make_experiment(configs[first], *facts)
-    generator, evaluators, members = Generator(experiment.game), {}, []
+    generator, shared, members = Generator(experiment.game), {}, []
     for place in group.members:
         config, dataset = configs[place], datasets[place]
         build.assemble(config, *facts)
-        if id(dataset) not in evaluators and experiment.counting.steps(config.eval.every):
-            evaluators[id(dataset)] = evaluator_of(config, dataset)
-        run = Run(config, workdirs[place], dataset, experiment, generator, evaluators.get(id(dataset)))
+        if id(dataset) not in shared:
+            is_measured = experiment.counting.steps(config.eval.every)
+            shared[id(dataset)] = (evaluator_of(config, dataset) if is_measured else None, plane_of(dataset))
+        run = Run(config, workdirs[place], dataset, experiment, generator, *shared[id(dataset)])
         members.append(Member(place, run, dataset))
     ranges = {}
     if exploit is not None:

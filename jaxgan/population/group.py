@@ -150,17 +150,28 @@ class Together:
         with contextlib.ExitStack() as stack:
             for member in members:  # what one member has to wait for another's pictures is not its pace
                 stack.enter_context(member.run.recorder.pause())
-            for place, member in zip(places, members, strict=True):
-                member.look(self._program.member(self._states, place), step)
             is_exchange = self._exploit is not None and self._run.is_exchange(step, self._exploit.every)
-            revived = self._exchange(places, step) if is_exchange else []
-            # An exchange is on disk before anybody goes on: who has to make it again needs the others as they are now.
-            # It is made again by those who come to this step again, so who has not come to it is saved before them.
-            for some in (revived, places):
-                for place in some:
-                    self._members[place].keep(self._program.member(self._states, place), step, stopping, self._report)
-                if is_exchange:
-                    self._wait()
+            for place, member in zip(places, members, strict=True):
+                state = self._program.member(self._states, place)
+                member.look(state, step)
+                if not is_exchange:
+                    member.keep(state, step, stopping, self._report)
+            if is_exchange:
+                self._keep_exchange(self._exchange(places, step), places, step, stopping)
+            for member in members:  # not before all are being saved: they share the wait for the disk
+                if member.is_over:
+                    member.seal()
+
+    def _keep_exchange(self, revived: Sequence[int], places: Sequence[int], step: int, stopping: bool) -> None:
+        """Saves what an exchange has made.
+
+        It is on disk before anybody goes on: who has to make it again needs the others as they are now. It is made
+        again by those who come to this step again, so who has not come to it is saved before them.
+        """
+        for some in (revived, places):
+            for place in some:
+                self._members[place].keep(self._program.member(self._states, place), step, stopping, self._report)
+            self._wait()
 
     def _exchange(self, places: Sequence[int], step: int) -> list[int]:
         """Lets the worst go on from the best that stand at this step.

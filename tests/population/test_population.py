@@ -13,7 +13,7 @@ from experiments import dcgan, mlp, toy2d
 from jaxgan.errors import CheckpointError, ConfigError, DistributedError
 from jaxgan.evaluate import evaluate, load_trained
 from jaxgan.overrides import apply_overrides
-from jaxgan.population import train_population
+from jaxgan.population import member, train_population
 from jaxgan.population.program import Program
 from jaxgan.train import train
 from tests.runs import command, environment, fingerprint, launch, rows
@@ -76,12 +76,26 @@ DIFFERENT = [
 ]
 
 
-def test_members_are_the_runs_that_they_would_have_been_alone_and_compile_once(tmp_path, compiled):
+@pytest.fixture
+def sealed(monkeypatch):
+    """The statuses that were written into an outcome.json; each of them after the checkpoint that it is about."""
+    written, write = [], member.write_json
+
+    def noted(file, outcome):
+        assert (file.parent / "checkpoints" / str(outcome["step"]) / "_CHECKPOINT_METADATA").exists()
+        written.append(outcome["status"])
+        write(file, outcome)
+
+    monkeypatch.setattr(member, "write_json", noted)
+    return written
+
+
+def test_members_are_the_runs_that_they_would_have_been_alone_and_compile_once(tmp_path, compiled, sealed):
     """Points in the plane, whose data depend on the seed too: three members on two devices, so a slot is filled up."""
     members = configs(*DIFFERENT, experiment=toy2d)
     population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
     outcomes = train_population(members, population, DIFFERENT, devices=jax.devices()[:2])
-    assert compilations(compiled) == 1
+    assert compilations(compiled) == 1 and sealed == ["complete"] * 3
     for place in (1, 2):
         train(members[place], alone[place])
     assert_same_runs(population[1:], alone[1:])
