@@ -84,7 +84,7 @@ class Run:
         real = self._dataset.arrays["real"]
         facts = {"name": self._dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
         facts |= {"label_names": self._dataset.label_names, "label_counts": build.label_counts(self._dataset)}
-        if jax.process_count() > 1:
+        if distributed.count() > 1:
             settings = json.dumps(plain(self.config), sort_keys=True)
             distributed.check_same("configuration", zlib.crc32(settings.encode()))
             distributed.check_same("data", self._dataset.checksum())

@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -11,7 +11,6 @@ from absl import logging
 from jaxgan.build import Experiment
 from jaxgan.data.sampler import in_rows
 from jaxgan.errors import DivergedError
-from jaxgan.interrupt import Interrupt
 from jaxgan.parallel import Parallel
 from jaxgan.population.exploit import Exploit, Range, decide
 from jaxgan.population.knobs import Values, column, leaf_of
@@ -28,6 +27,7 @@ class _MeanLine(ProgressLine):
 
     def __init__(self, total: int):
         super().__init__(total)
+        self._is_shown = jax.process_index() == 0
         self._gathered: dict[int, list[tuple[dict, float]]] = {}
 
     def show(self, row: dict, seconds_left: float) -> None:
@@ -35,8 +35,8 @@ class _MeanLine(ProgressLine):
         self._gathered.setdefault(row["step"], []).append((row, seconds_left))
 
     def tell(self) -> None:
-        """Shows the rows of each step as one."""
-        for step, rows in sorted(self._gathered.items()):
+        """Shows the rows of each step as one; of several processes the first one does, for its own members."""
+        for step, rows in sorted(self._gathered.items()) if self._is_shown else ():
             names = [name for name in rows[0][0] if all(name in row for row, _ in rows)]
             mean = {name: float(np.mean([row[name] for row, _ in rows])) for name in names}
             mean |= {"step": step, "images": rows[0][0]["images"]}
@@ -85,7 +85,7 @@ class Together:
         self._run = members[0].run  # any: what is due when is the same for all of them
         self._progress = _MeanLine(self._run.total)
 
-    def train(self, interrupt: Interrupt) -> None:
+    def train(self, is_asked_to_stop: Callable[[], bool]) -> None:
         """The loop; see `jaxgan.train.train`, which it follows line by line."""
         single_call = self._program.compile(1, self._is_shared)
         call = self._program.compile(self._several, self._is_shared) if self._several > 1 else single_call
@@ -109,7 +109,7 @@ class Together:
                 if in_flight:
                     self._take(*in_flight)
                 in_flight = (places, step, metrics, updates)
-                stopping = interrupt.signal_name is not None
+                stopping = is_asked_to_stop()
                 if self._run.is_due(step, stopping) or step == until:
                     self._take(*in_flight)
                     in_flight = None
@@ -240,7 +240,7 @@ def train_group(
     names: Sequence[str],
     ranges: dict[str, Range],
     devices: Sequence[jax.Device],
-    interrupt: Interrupt,
+    is_asked_to_stop: Callable[[], bool],
     report: Report,
     exploit: Exploit | None,
 ) -> None:
@@ -253,7 +253,7 @@ def train_group(
         names: of the numbers in which they differ.
         ranges: see `Together`.
         devices: see `jaxgan.population.train_population`, as `report` and `exploit`.
-        interrupt: tells of a signal.
+        is_asked_to_stop: tells of a signal.
     """
     like = Parallel("jit", devices).abstract(jax.eval_shape(experiment.new_state))
     states = [member.restore(like) for member in members]
@@ -267,7 +267,7 @@ def train_group(
     columns = _columns(members, {*names, *ranges})
     program = Program(members[0].run.config, facts, columns, len(members), devices)
     logging.info("%d members (%s), from update %d", len(waiting), program.describe(), min(waiting))
-    Together(members, states, experiment, program, columns, report, exploit, ranges).train(interrupt)
+    Together(members, states, experiment, program, columns, report, exploit, ranges).train(is_asked_to_stop)
 
 
 def _columns(members: Sequence[Member], names: set[str]) -> Values:
