@@ -56,7 +56,12 @@ def make_manager(directory: pathlib.Path, is_written: bool, **options) -> ocp.Ch
         ),
         "host": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     }
-    options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone, **options)
+    # Processes would tell each other, by the number of the save, of folders that are made meanwhile: of one's own, and
+    # of another's as if it were the same.
+    here = ocp.AsyncOptions(create_directories_asynchronously=False)
+    options = ocp.CheckpointManagerOptions(
+        create=False, multiprocessing_options=alone, async_options=here, **options
+    )
     return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
 
