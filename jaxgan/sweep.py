@@ -105,6 +105,7 @@ def sweep(
         record=_record(config, space),
         heartbeat=heartbeat,
     )
+
     # The trials.
     def look() -> None:
         rows = rows_of(study.runs())
