@@ -27,17 +27,25 @@ class Album:
         tensorboard: gets the grids too.
         key: of the fixed latents.
         rows, columns: of the grid.
+        plane: `plane_of(dataset)`, where several albums share it.
     """
 
     def __init__(
-        self, generator: Generator, dataset: Dataset, workdir: Workdir, tensorboard: TensorBoard, key, rows, columns
+        self,
+        generator: Generator,
+        dataset: Dataset,
+        workdir: Workdir,
+        tensorboard: TensorBoard,
+        key: jax.Array,
+        rows: int,
+        columns: int,
+        plane: pictures.Plane | None = None,
     ):
         self._generator, self._folder, self._tensorboard = generator, workdir.samples, tensorboard
         self._key_fixed, self._key_between = jax.random.split(key)
         self._rows, self._columns = rows, columns
         self._labels = rows_of_labels(len(dataset.label_names), rows) if generator.is_conditional else None
-        real = dataset.arrays["real"]
-        self._plane = pictures.Plane(real[:_POINTS_SHOWN]) if real.ndim == 2 else None
+        self._plane = plane or plane_of(dataset)
 
     def add(self, state: TrainState, step: int) -> None:
         """Saves what the raw and the averaged generator make of the fixed latents now."""
@@ -49,14 +57,13 @@ class Album:
             pictures.save_png(image, self._folder / f"step_{step:09}_{kind}.png")
             self._tensorboard.picture(f"samples_{kind}", image, step)
 
-    def finish(self, state: TrainState) -> None:
-        """Saves final.png, interpolation.png and training.gif."""
-        samples = self._fixed(state, ema=True)
+    def finish(self, state: TrainState, step: int) -> None:
+        """Saves final.png, interpolation.png and training.gif, once the pictures of this step, the last, are there."""
         rows = self._rows if self._labels is None else len(self._labels)
         between = self._generator.between(state, self._key_between, rows, 2 * self._columns, self._labels)
         if not distributed.is_main():
             return
-        pictures.save_png(draw_samples(samples, self._columns, self._plane), self._folder / "final.png")
+        pictures.copy(self._folder / f"step_{step:09}_ema.png", self._folder / "final.png")
         pictures.save_png(draw_paths(between, self._plane), self._folder / "interpolation.png")
         frames = sorted(self._folder.glob("step_*_ema.png"))
         if frames:
@@ -66,6 +73,12 @@ class Album:
         if self._labels is None:
             return self._generator.samples(state, self._key_fixed, self._rows * self._columns, ema=ema)
         return self._generator.classes(state, self._key_fixed, self._labels, self._columns, ema=ema)
+
+
+def plane_of(dataset: Dataset) -> pictures.Plane | None:
+    """What samples are drawn over where the data are points; None of pictures."""
+    real = dataset.arrays["real"]
+    return pictures.Plane(real[:_POINTS_SHOWN]) if real.ndim == 2 else None
 
 
 def rows_of_labels(classes: int, rows: int) -> np.ndarray:

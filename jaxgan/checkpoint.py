@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from jaxgan import distributed
+from jaxgan import distributed, solo
 from jaxgan.errors import CheckpointError
 from jaxgan.state import TrainState, fingerprint
 
@@ -33,13 +33,17 @@ class Checkpoints:
         self.directory = pathlib.Path(directory).absolute()
         self._read_only = read_only
         self._distances: dict[int, float] = {}
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=_NewestAndBest(keep, self._distances),
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            create=not read_only,
-        )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._is_solo = distributed.is_solo()
+        options = {
+            "preservation_policy": _NewestAndBest(keep, self._distances),
+            "cleanup_tmp_directories": not read_only,
+            "read_only": read_only,
+        }
+        if self._is_solo:
+            self._manager = solo.make_manager(self.directory, not read_only, **options)
+        else:
+            every = ocp.CheckpointManagerOptions(create=not read_only, **options)
+            self._manager = ocp.CheckpointManager(self.directory, options=every)
         for step in self.steps():
             try:
                 self._note_distance(step, self._read_host(step))
@@ -57,12 +61,13 @@ class Checkpoints:
         Raises:
             CheckpointError: this save, or the one before it, could not be written.
         """
-        step = int(state.step)
+        step, state = int(state.step), _one_copy(state)
         host = json.loads(json.dumps(host))  # a copy: it is written by a thread, while the run goes on
         host = {"host": host, "fingerprint": int(fingerprint(state)), "distance": distance}
         self._note_distance(step, host)
         signed = {"content": host, "checksum": _checksum(host)}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(signed))
+        arrays = solo.save_args(state) if self._is_solo else ocp.args.StandardSave(state)
+        items = ocp.args.Composite(state=arrays, host=ocp.args.JsonSave(signed))
         self._guard(lambda: self._manager.save(step, args=items))
 
     def wait(self) -> None:
@@ -88,7 +93,8 @@ class Checkpoints:
             CheckpointError: the checkpoint cannot be read, or what was read is not what was saved.
         """
         host = self._read_host(step)
-        state = self._read(step, state=ocp.args.StandardRestore(like)).state
+        arrays = solo.restore_args(like) if self._is_solo else ocp.args.StandardRestore(like)
+        state = self._read(step, state=arrays).state
         found, saved = int(fingerprint(state)), host["fingerprint"]
         if found != saved:
             raise CheckpointError(
@@ -163,7 +169,7 @@ class Checkpoints:
         try:
             return action()
         except (OSError, ValueError, RuntimeError) as error:  # Orbax and TensorStore report a full disk as any of these
-            if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            if isinstance(error, jax.errors.JaxRuntimeError) and distributed.count() > 1:
                 raise  # another process was lost
             kept = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
@@ -185,6 +191,16 @@ class _NewestAndBest(policies.PreservationPolicy):
         steps = [info.step for info in checkpoints]
         kept = {*sorted(steps)[-self._newest :], _lowest(self._distances, steps)}
         return [step in kept for step in steps]
+
+
+def _one_copy(state: TrainState) -> TrainState:
+    """The state on one device where every device of one process has all of it: Orbax would cut it into as many parts.
+
+    Each part of each array is a call, which costs more than a second for a small state and writes the same.
+    """
+    if all(x.is_fully_replicated and x.is_fully_addressable for x in jax.tree.leaves(state)):
+        return jax.tree.map(lambda x: x.addressable_data(0), state)
+    return state
 
 
 def _lowest(distances: dict[int, float], steps: Sequence[int]) -> int | None:

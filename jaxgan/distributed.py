@@ -5,16 +5,19 @@ its own. The first one, `is_main`, writes. What the processes tell each other be
 through the store of `jax.distributed`'s coordinator, as JSON, and never waits without a limit.
 """
 
+import contextlib
+import contextvars
 import functools
 import glob
 import importlib.util
 import itertools
 import json
+import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -35,7 +38,10 @@ _LIMIT = 2 * 3600  # seconds that processes which are all alive wait for one: it
 _LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "Gloo", "NCCL", "onnection")  # in JAX's errors
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _AGAIN = "The same command, on these or other machines, goes on from the newest checkpoint."
+_PATIENCE = 5  # seconds between two signs that a process still waits
+_ASK = 2  # seconds between two looks for another's notice
 _count = itertools.count()  # of the exchanges so far, the same in all processes
+_alone = contextvars.ContextVar("alone", default=False)
 
 
 def initialize(
@@ -122,37 +128,72 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
         raise ConfigError(f"--process_id={process_id} of --num_processes={num_processes}: from 0 to one less is needed")
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """A context in which this process is a run of its own, on its own devices: nobody is asked, told or waited for."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def is_solo() -> bool:
+    """Whether this is one process of several that goes its own way, see `alone`."""
+    return _alone.get() and jax.process_count() > 1
+
+
+def count() -> int:
+    """How many processes the run has."""
+    return 1 if _alone.get() else jax.process_count()
+
+
+def index() -> int:
+    """Which of them this one is, from 0."""
+    return 0 if _alone.get() else jax.process_index()
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes."""
-    return jax.process_index() == 0
+    return index() == 0
 
 
 def barrier(name: str) -> None:
     """Returns when all processes are here; fails when one does not come within two hours, or is lost."""
-    if jax.process_count() > 1:
+    if count() > 1:
         _client().wait_at_barrier(f"jaxgan/{next(_count)}/{name}", _LIMIT * 1000)
 
 
-def from_main(compute: Callable[[], Any]) -> Any:
-    """What `compute` gives in the first process, as JSON brings it to all others."""
-    if jax.process_count() == 1:
+def from_main(compute: Callable[[], Any], limit: float = _LIMIT) -> Any:
+    """What `compute` gives in the first process, as JSON brings it to all others, which wait for so many seconds."""
+    if count() == 1:
         return compute()
     key = f"jaxgan/{next(_count)}"
     if is_main():
         _client().key_value_set(key, json.dumps(compute()))
-    return json.loads(_client().blocking_key_value_get(key, _LIMIT * 1000))
+    return json.loads(_get(key, limit))
 
 
-def gather(value: Any) -> list[Any]:
-    """The values of all processes, in their order. JSON."""
-    if jax.process_count() == 1:
+def gather(value: Any, limit: float = _LIMIT) -> list[Any]:
+    """The values of all processes, in their order; each waits for the others for so many seconds. JSON."""
+    if count() == 1:
         return [value]
     key = f"jaxgan/{next(_count)}"
     _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
-    keys = (f"{key}/{i}" for i in range(jax.process_count()))
-    values = [json.loads(_client().blocking_key_value_get(key, _LIMIT * 1000)) for key in keys]
+    values = [json.loads(_get(f"{key}/{i}", limit)) for i in range(jax.process_count())]
     barrier("gathered")  # what they say may end the first process, and the store with it
     return values
+
+
+def _get(key: str, limit: float) -> str:
+    """What lies under a key of the store, once it is there. A process that is lost meanwhile ends the others."""
+    until = time.monotonic() + limit
+    while True:
+        try:
+            return _client().blocking_key_value_get(key, _PATIENCE * 1000)  # in between a signal is taken note of
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error) or time.monotonic() > until:
+                raise
 
 
 def check_same(what: str, value: Any) -> None:
@@ -205,12 +246,41 @@ def _gather(mesh: Mesh) -> Callable[[PyTree], PyTree]:
 
 def in_shares(function: Callable[[np.ndarray], PyTree], rows: np.ndarray) -> PyTree:
     """`function(rows)`, whose arrays have a row for each row; every process computes its share, and all get all."""
-    if jax.process_count() == 1:
+    if count() == 1:
         return function(rows)
     size = -(-len(rows) // jax.process_count())
     places = np.arange(size) + jax.process_index() * size
     own = function(rows[np.minimum(places, len(rows) - 1)])
     return jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True)[: len(rows)], own)
+
+
+class Notice:
+    """Whether any process has raised its flag, told to the others within seconds; nobody waits, or has to ask."""
+
+    def __init__(self):
+        self._key = f"jaxgan/{next(_count)}/notice" if count() > 1 else ""
+        self._is_raised, self._asked = False, -math.inf
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of them has."""
+        if not self._key:
+            return flag
+        if self._is_raised:
+            return True
+        if flag:
+            _client().key_value_set(self._key, "raised", allow_overwrite=True)
+            self._is_raised = True
+        elif time.monotonic() - self._asked > _ASK:
+            self._is_raised, self._asked = self._look(), time.monotonic()
+        return self._is_raised
+
+    def _look(self) -> bool:
+        try:
+            return bool(_client().key_value_try_get(self._key))
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" not in str(error):
+                raise
+            return False
 
 
 class Agreement:
@@ -222,14 +292,14 @@ class Agreement:
 
     def __init__(self):
         self._pending = None
-        if jax.process_count() > 1:
+        if count() > 1:
             mesh = Mesh(jax.devices(), ("devices",))
             self._split = NamedSharding(mesh, PartitionSpec("devices"))
             self._highest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def any(self, flag: bool) -> bool:
         """Whether one of them has."""
-        if jax.process_count() == 1:
+        if count() == 1:
             return flag
         own = np.full(jax.local_device_count(), flag, np.int32)
         before = self._pending

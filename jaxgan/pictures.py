@@ -1,6 +1,8 @@
 """Pictures of samples: grids, strips, scatter plots, an animation. Arrays in, PNG and GIF files out."""
 
+import functools
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +36,21 @@ class Plane:
     """Data points [M, 2], drawn once, over which samples are drawn again and again; the view is the data's."""
 
     def __init__(self, real: np.ndarray):
+        self._real = real
+
+    def draw(self, fake: np.ndarray, lines: np.ndarray | None = None) -> Image.Image:
+        """Samples [N, 2] over the data; `lines` [L, T, 2] are drawn as paths."""
+        return self._sheet.draw(fake, lines)
+
+    @functools.cached_property
+    def _sheet(self) -> "_Sheet":
+        return _Sheet(self._real)
+
+
+class _Sheet:
+    """What a plane draws on, laid out when it first does."""
+
+    def __init__(self, real: np.ndarray):
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only points need it
         from matplotlib.collections import LineCollection
         from matplotlib.figure import Figure
@@ -52,7 +69,7 @@ class Plane:
         self._data = self._canvas.copy_from_bbox(figure.bbox)
 
     def draw(self, fake: np.ndarray, lines: np.ndarray | None = None) -> Image.Image:
-        """Samples [N, 2] over the data; `lines` [L, T, 2] are drawn as paths."""
+        """See `Plane.draw`."""
         self._canvas.restore_region(self._data)
         self._samples.set_offsets(fake)
         self._lines.set_segments([] if lines is None else lines)
@@ -66,6 +83,16 @@ def save_png(image: Image.Image, file: pathlib.Path) -> None:
     scratch = file.with_name(f".{file.name}")
     try:
         image.save(scratch, format="PNG")
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def copy(source: pathlib.Path, file: pathlib.Path) -> None:
+    """Writes a file that is equal to another one, whole or not at all."""
+    scratch = file.with_name(f".{file.name}")
+    try:
+        shutil.copyfile(source, scratch)
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from jaxgan.data import Dataset
 from jaxgan.evaluation import Evaluator
 from jaxgan.health import Health, Thresholds
 from jaxgan.judge import make_judge
+from jaxgan.pictures import Plane
 from jaxgan.recorder import Recorder
 from jaxgan.sampling import Generator
 from jaxgan.state import TrainState
@@ -44,6 +45,7 @@ class Run:
         experiment: of this configuration, or of one that differs from it in traced values alone.
         generator: of the experiment's game; runs that share a game may share it.
         evaluator: see `jaxgan.judge.Judge`.
+        plane: see `jaxgan.album.Album`.
 
     Raises:
         ConfigError, DataError: the run cannot be what it is asked to be.
@@ -57,13 +59,14 @@ class Run:
         experiment: Experiment,
         generator: Generator | None = None,
         evaluator: Evaluator | None = None,
+        plane: Plane | None = None,
     ):
         self.config, self.folder = config, Workdir(workdir)
         self._dataset, self._counting = dataset, experiment.counting
         steps = self._counting.steps
         self.total, self._eval_every = steps(config.duration), steps(config.eval.every)
         self._sample_every, self._checkpoint_every = steps(config.sample_every), steps(config.checkpoint_every)
-        self._generator = generator or Generator(experiment.game)
+        self._generator, self._plane = generator or Generator(experiment.game), plane
         self._key_pictures, key_judge = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
         self.judge = make_judge(config, dataset, self._generator, key_judge, self._eval_every, evaluator)
         self._rows: list[dict] = []
@@ -81,7 +84,7 @@ class Run:
         real = self._dataset.arrays["real"]
         facts = {"name": self._dataset.name, "shape": real.shape[1:], "dtype": str(real.dtype), "examples": len(real)}
         facts |= {"label_names": self._dataset.label_names, "label_counts": build.label_counts(self._dataset)}
-        if jax.process_count() > 1:
+        if distributed.count() > 1:
             settings = json.dumps(plain(self.config), sort_keys=True)
             distributed.check_same("configuration", zlib.crc32(settings.encode()))
             distributed.check_same("data", self._dataset.checksum())
@@ -135,7 +138,7 @@ class Run:
         else:
             self._metrics = self._tensorboard = self._progress = Silent()
         shown = (self._generator, self._dataset, self.folder, self._tensorboard)
-        self._album = Album(*shown, self._key_pictures, c.rows, c.columns)
+        self._album = Album(*shown, self._key_pictures, c.rows, c.columns, self._plane)
 
     def _watch(self, memory: dict, last_good: int | None) -> None:
         """Begins the rows and the alarms, from what a checkpoint remembers of them."""
@@ -223,7 +226,7 @@ class Run:
             if at_end or due(step, self._sample_every):
                 self._album.add(state, step)
             if at_end:
-                self._album.finish(state)
+                self._album.finish(state, step)
         return measured
 
     def keep(self, state: TrainState, step: int, stopping: bool, badness: float | None) -> None:

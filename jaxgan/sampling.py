@@ -40,8 +40,7 @@ class Generator:
         inputs = (everywhere, everywhere, everywhere, split, split, everywhere)
         self._draw = jax.jit(over_devices(draw, in_specs=inputs))
         self._gather = jax.jit(lambda x: x, out_shardings=NamedSharding(self._mesh, everywhere))
-        self._decode = jax.jit(game.decode)
-        self._latents = jax.jit(game.latents)
+        self._between = jax.jit(partial(_between, game), static_argnums=(3, 4))
 
     def samples(
         self,
@@ -103,12 +102,7 @@ class Generator:
         Along a great circle: the points of a straight line between normal latents are shorter than any latent that
         the generator has seen (White, Sampling Generative Networks, 2016).
         """
-        ends = self._latents(key, jnp.arange(2 * rows))
-        z = jax.tree.map(lambda x: spherical_interpolation(x[:rows], x[rows:], columns), ends)
-        flat = jax.tree.map(lambda x: x.reshape(rows * columns, *x.shape[2:]), z)
-        condition = None if labels is None else jnp.repeat(jnp.asarray(labels), columns)
-        out = np.asarray(self._decode(*_networks(state, ema=True), flat, condition))
-        return out.reshape(rows, columns, *out.shape[1:])
+        return np.asarray(self._between(*_networks(state, ema=True), key, rows, columns, labels))
 
 
 def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Array:
@@ -119,6 +113,15 @@ def spherical_interpolation(a: jax.Array, b: jax.Array, points: int) -> jax.Arra
     straight = (1 - t) * a[:, None] + t * b[:, None]
     arc = (jnp.sin((1 - t) * angle) * a[:, None] + jnp.sin(t * angle) * b[:, None]) / jnp.sin(angle)
     return jnp.where(jnp.abs(jnp.sin(angle)) < 1e-4, straight, arc)
+
+
+def _between(game: Game, params_g, variables, key, rows: int, columns: int, labels) -> jax.Array:
+    """What `Generator.between` gives, [rows, columns, ...]."""
+    ends = game.latents(key, jnp.arange(2 * rows))
+    z = jax.tree.map(lambda x: spherical_interpolation(x[:rows], x[rows:], columns), ends)
+    flat = jax.tree.map(lambda x: x.reshape(rows * columns, *x.shape[2:]), z)
+    out = game.decode(params_g, variables, flat, None if labels is None else jnp.repeat(labels, columns))
+    return out.reshape(rows, columns, *out.shape[1:])
 
 
 def _networks(state: TrainState, ema: bool) -> tuple[PyTree, PyTree]:

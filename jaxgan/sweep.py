@@ -6,17 +6,19 @@
 <workdir>/sweep.html        one page to look at; rewritten after each
 """
 
+import contextlib
 import functools
+import math
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import optuna
 from ml_collections import ConfigDict
 
-from jaxgan import build
+from jaxgan import build, distributed
 from jaxgan.errors import CheckpointError, ConfigError, JaxganError
 from jaxgan.interrupt import Interrupt
 from jaxgan.judge import measured_numbers
@@ -91,7 +93,7 @@ def sweep(
     if (folder / "config.json").exists():
         raise CheckpointError(f"{folder} holds a single run; choose another --workdir for the sweep")
 
-    # The study, which other workers may have begun.
+    # The study, which other workers may have begun. Of several processes the first one leads; all know the study.
     folder.mkdir(parents=True, exist_ok=True)
     study = Study(
         open_storage(storage, folder),
@@ -103,11 +105,6 @@ def sweep(
         record=_record(config, space),
         heartbeat=heartbeat,
     )
-    if space.points is not None:
-        runs = min(trials or len(space.points), len(space.points))
-        study.fill(runs, as_parameters(space.points, config), space.points)
-    else:
-        study.fill(trials or TRIALS)
 
     # The trials.
     def look() -> None:
@@ -121,18 +118,37 @@ def sweep(
         where = f"{workdir}/best"
         return [command_of(row, experiment, config, overrides or {}, where) for row in rows[:5]]
 
-    with Interrupt() as interrupt, Table(plan.objectives) as table:
-        look()
+    def next_batch() -> _Batch | None:
+        """What is trained next; None: nothing is left, or a signal came."""
         while interrupt.signal_name is None and not study.is_finished():
             taken = study.take(batch)
-            if not taken:
-                table.update(rows_of(study.runs()), "other workers are at the last ones; waiting in case one dies")
-                _pause(min(heartbeat, 5.0), interrupt)
-                continue
-            _run(study, taken, space, config, folder, overrides or {}, runner, table)
-            look()
+            if taken:
+                return _suggest(study, taken, space)
+            table.update(rows_of(study.runs()), "other workers are at the last ones; waiting in case one dies")
+            _pause(min(heartbeat, 5.0), interrupt)
+        return None
 
-    return _last_words(study, folder, best(), interrupt.signal_name)
+    signal_name, table = None, Table(plan.objectives)
+    with Interrupt() as interrupt, table if distributed.is_main() else contextlib.nullcontext():
+        if distributed.is_main():
+            _fill(study, space, config, trials)
+            look()
+        while signal_name is None and (told := distributed.from_main(next_batch, math.inf)) is not None:
+            _run(study, _Batch(*told), config, folder, overrides or {}, runner, table)
+            if distributed.is_main():
+                look()
+            signal_name = next(filter(None, distributed.gather(interrupt.signal_name)), None)
+
+    return _last_words(study, folder, best(), signal_name or interrupt.signal_name) if distributed.is_main() else ""
+
+
+def _fill(study: Study, space: Space, config: ConfigDict, trials: int | None) -> None:
+    """Lets the trials wait."""
+    if space.points is not None:
+        runs = min(trials or len(space.points), len(space.points))
+        study.fill(runs, as_parameters(space.points, config), space.points)
+    else:
+        study.fill(trials or TRIALS)
 
 
 class _Plan(NamedTuple):
@@ -160,35 +176,61 @@ def _record(config: ConfigDict, space: Space) -> dict:
     return {"config": common, "points": None if space.points is None else plain(list(space.points))}
 
 
-def _run(study, taken, space, config, folder, typed, runner, table) -> None:
-    """One batch, from the suggestions to how its trials ended."""
-    numbers = [trial.user_attrs["run"] for trial in taken]
+class _Batch(NamedTuple):
+    """Trials that are trained together, as the first process tells the others of them."""
+
+    trials: list[int]  # their numbers in the study
+    runs: list[int]
+    overrides: list[dict]
+
+
+def _suggest(study: Study, taken: Sequence[optuna.Trial], space: Space) -> _Batch:
+    with _put_back_unless_done(study, taken):
+        own = [study.overrides(trial, space.suggest) for trial in taken]
+    return _Batch([trial.number for trial in taken], [trial.user_attrs["run"] for trial in taken], own)
+
+
+@contextlib.contextmanager
+def _put_back_unless_done(study: Study, taken: Sequence[optuna.Trial]) -> Iterator[None]:
+    """What is not done is for the next start, or for another worker."""
+    try:
+        yield
+    except (JaxganError, OSError, KeyboardInterrupt):
+        for trial in taken if distributed.is_main() else ():
+            study.put_back(trial)
+        raise
+
+
+def _run(study, batch, config, folder, typed, runner, table) -> None:
+    """One batch, from what is suggested to how its trials ended."""
+    taken, is_main = [study.trial(number) for number in batch.trials], distributed.is_main()
     given_up: set[int] = set()
 
     def report(member: int, step: int, values: dict[str, float]) -> bool:
-        table.evaluated(numbers[member], values)
+        table.evaluated(batch.runs[member], values)
         if member in heart.lost or study.report(taken[member], step, values):
             given_up.add(member)
         return member in given_up
 
+    def report_as_one(member: int, step: int, values: dict[str, float]) -> bool:
+        return distributed.from_main(lambda: report(member, step, values))
+
+    ask = report  # each process of its own members
     if runner is None and len(taken) > 1:
         runner = together
     elif runner is None:
+        ask = report_as_one  # all of them of the one that they train
         runner = functools.partial(
-            one_by_one, make_progress=lambda member, total: table.progress_of(numbers[member], total)
+            one_by_one, make_progress=lambda member, total: table.progress_of(batch.runs[member], total)
         )
-    with study.heart(taken) as heart:
-        try:
-            own = [study.overrides(trial, space.suggest) for trial in taken]
+    with study.heart(taken if is_main else []) as heart, _put_back_unless_done(study, taken):
+        if is_main:
             table.update(rows_of(study.runs()))
-            configs = [apply_overrides(config, overrides) for overrides in own]
-            workdirs = [str(folder / folder_of(run)) for run in numbers]
-            outcomes = runner(configs, workdirs, [{**typed, **overrides} for overrides in own], report)
-        except (JaxganError, OSError, KeyboardInterrupt):  # the trials are for the next start, or another worker
-            for trial in taken:
-                study.put_back(trial)
-            raise
-    for member, (trial, outcome) in enumerate(zip(taken, outcomes, strict=True)):
+        configs = [apply_overrides(config, overrides) for overrides in batch.overrides]
+        workdirs = [str(folder / folder_of(run)) for run in batch.runs]
+        outcomes = runner(configs, workdirs, [{**typed, **overrides} for overrides in batch.overrides], ask)
+    given_up.update(member for part in distributed.gather(sorted(given_up)) for member in part)
+    for member, (trial, outcome) in enumerate(zip(taken, outcomes, strict=True)) if is_main else ():
         study.finish(trial, outcome, member in given_up)
 
 

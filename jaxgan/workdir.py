@@ -177,6 +177,7 @@ def environment() -> dict:
     }
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -50,9 +50,19 @@ def test_saved_on_one_device_restored_on_four(tmp_path, state):
     assert_equal(restored, at(state, 3))
 
 
-def test_the_state_may_be_donated_while_it_is_written(tmp_path, state):
+def test_what_every_device_has_is_written_from_one_of_them(tmp_path, state):
+    four = Parallel("pmap", jax.devices()[:4]).replicate(state)
+    checkpoints = save_all(tmp_path / "c", four, [(3, None)])
+    assert_equal(checkpoints.restore_newest(like(state))[0], at(state, 3))
+    layout = (tmp_path / "c" / "3" / "state" / "_sharding").read_text()
+    assert "SingleDeviceSharding" in layout and "NamedSharding" not in layout
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_state_may_be_donated_while_it_is_written(tmp_path, state, devices):
     checkpoints = Checkpoints(tmp_path / "c")
     original = jax.tree.map(jnp.copy, state)
+    state = Parallel("pmap", jax.devices()[:devices]).replicate(state)
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 if x.dtype == jnp.float32 else x, s), donate_argnums=0)
     given = jax.tree.map(jnp.copy, state)
     checkpoints.save(given, {})

@@ -268,14 +268,6 @@ def test_processes_of_different_configurations_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_a_population_is_one_process_s(tmp_path):
-    outcome = finish(start(*arguments(TOY, tmp_path / "run"), "--seeds=2"))
-    assert all(status not in (0, None) for status, _, _ in outcome)
-    assert "a population is trained by one process, and this is one of 2" in outcome[0][2] + outcome[1][2]
-    assert "Traceback" not in outcome[0][2] and not (tmp_path / "run").exists()
-
-
 def slurm(process_id, job):
     """What srun tells a process; the first node's name is where the coordinator is sought."""
     names = {"JOB_ID": job, "STEP_NODELIST": "127.0.0.1", "NTASKS": 2, "PROCID": process_id, "LOCALID": process_id}
@@ -345,6 +337,7 @@ def test_alone_everything_is_what_it_is():
     assert distributed.gather(3) == [3] and distributed.from_main(lambda: {"a": 1.5}) == {"a": 1.5}
     distributed.barrier("here")
     distributed.check_same("thing", 1)
+    assert [distributed.Notice().any(flag) for flag in (False, True)] == [False, True]
     assert [distributed.Agreement().any(flag) for flag in (False, True)] == [False, True]
     np.testing.assert_array_equal(distributed.in_shares(lambda x: x + 1, np.arange(5)), np.arange(1, 6))
     sharding = NamedSharding(Mesh(jax.devices(), ("x",)), PartitionSpec())
@@ -364,6 +357,7 @@ def handled():
     return int(caught, 16) >> (signal.SIGTERM - 1) & 1
 me = int(sys.argv[1])
 distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, me)
+distributed._ASK = 0
 with distributed.Together():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and handled() == 0
     assert distributed.is_main() == (me == 0)
@@ -374,6 +368,17 @@ with distributed.Together():
         assert found["twice"].tolist() == [2 * i for i in range(n)]
     agreement = distributed.Agreement()
     assert [agreement.any(flag) for flag in (False, me == 1, False, False)] == [False, False, True, False]
+    with distributed.alone():
+        assert distributed.is_main() and distributed.is_solo() and (distributed.count(), distributed.index()) == (1, 0)
+        distributed.barrier("nobody else is here")
+        assert distributed.gather(me) == [me] and distributed.from_main(lambda: me) == me
+    assert not distributed.is_solo() and (distributed.count(), distributed.index()) == (2, me)
+    notice = distributed.Notice()
+    assert not notice.any(False)
+    distributed.barrier("looked")
+    assert notice.any(me == 1) == (me == 1)
+    distributed.barrier("told")
+    assert notice.any(False)
     everywhere = NamedSharding(Mesh(jax.devices(), ("x",)), PartitionSpec())
     key = distributed.put({"key": jax.random.key(5)}, everywhere)["key"]
     assert int(jax.jit(lambda k: jax.random.bits(k))(key)) == int(jax.random.bits(jax.random.key(5)))

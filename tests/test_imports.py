@@ -30,6 +30,7 @@ LEVELS = {
     "games": 2,
     "update": 3,
     "parallel": 3,
+    "solo": 2,
     "checkpoint": 3,
     "workdir": 3,
     "writers": 3,

@@ -84,6 +84,14 @@ def test_a_failed_png_leaves_the_old_one_and_no_scratch(tmp_path):
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"old")]
 
 
+def test_a_copy_is_whole_or_not_there(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"one")
+    pictures.copy(tmp_path / "a.png", tmp_path / "b.png")
+    with pytest.raises(FileNotFoundError):
+        pictures.copy(tmp_path / "missing.png", tmp_path / "b.png")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.png": b"one", "b.png": b"one"}
+
+
 def frames(folder, n):
     for i in range(n):
         Image.fromarray(np.full((8, 8), i * 2, np.uint8)).save(folder / f"frame_{i:03}.png")

@@ -149,7 +149,7 @@ def test_the_album_of_pictures(tmp_path):
     moved = STATE.replace(params_g=jax.tree.map(lambda x: x + 0.5, STATE.params_g))
     book.add(STATE, 0)
     book.add(moved, 20)
-    book.finish(moved)
+    book.finish(moved, 20)
     files = {path.name: Image.open(path) for path in (tmp_path / "samples").iterdir()}
     frames = [f"step_{step:09}_{kind}.png" for step in (0, 20) for kind in ("raw", "ema")]
     assert sorted(files) == sorted([*frames, "final.png", "interpolation.png", "training.gif"])
@@ -172,7 +172,7 @@ def test_the_album_of_points(tmp_path):
     book, _ = album(tmp_path, Generator(affine_game()), make_dataset("points", POINTS, np.zeros(50), ()))
     state = affine_state(raw=[0.0, 0.0], ema=[1.0, 1.0])
     book.add(state, 5)
-    book.finish(state)
+    book.finish(state, 5)
     assert {path.name for path in (tmp_path / "samples").iterdir()} == {
         "step_000000005_raw.png", "step_000000005_ema.png", "final.png", "interpolation.png", "training.gif",
     }
@@ -283,7 +283,7 @@ def test_the_album_of_a_conditional_run_has_a_class_in_each_row(tmp_path):
     data = make_dataset("noise", small_pictures(10)["real"], np.arange(10) % 3, ("a", "b", "c"))
     book, _ = album(tmp_path, generator, data)  # of 2 rows and 3 columns
     book.add(state, 0)
-    book.finish(state)
+    book.finish(state, 0)
     z = jnp.tile(game.latents(jax.random.split(KEY)[0], jnp.arange(3)), (2, 1))
     expected = game.decode(params, variables, z, jnp.repeat(jnp.array([0, 2]), 3))
     found = np.asarray(Image.open(tmp_path / "samples" / "final.png"), int)

@@ -19,24 +19,32 @@ Killed and started again, each member goes on from its newest checkpoint, and en
 had happened. Of those whom a kill has left at different steps the ones behind are trained first, in the same program,
 where the others sleep, until all stand at the same step: nobody loses or repeats an update. Frozen members stay frozen.
 
+In a run of several processes (`jaxgan.distributed`) each trains its share of the members on its own devices, and writes
+their folders; nothing is sent between them until the end, when all are told of all outcomes. Another number of
+processes goes on with the members just so. A signal to one process stops all of them; where one is lost the others end.
+
 With `exploit` a population is trained as one (population-based training, `jaxgan.population.exploit`): at an evaluation
 the worst members of each group, those that have diverged before all others, go on from the whole states of the best,
 with numbers near theirs. A member keeps its seed: its data and draws are never another's. What it took over, and from
-whom, lies in its lineage.json, and it goes on with that whoever trains it next; config.json is what it began with.
+whom, lies in its lineage.json, and it goes on with that whoever trains it next; config.json is what it began with. Of
+several processes each exchanges among its own members.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build, data
+from jaxgan import build, data, distributed
+from jaxgan.album import plane_of
 from jaxgan.build import Experiment
 from jaxgan.data import Dataset
-from jaxgan.errors import ConfigError, DistributedError
+from jaxgan.errors import ConfigError
 from jaxgan.interrupt import Interrupt
 from jaxgan.judge import evaluator_of
 from jaxgan.population.exploit import Exploit, Range, check, ranges_of
@@ -65,9 +73,9 @@ def train_population(
         configs: of the members, see experiments/common.py.
         workdirs: their folders, all different.
         overrides: how each member differs from its experiment, for the record.
-        report: `(member, step, values) -> bool`, called after each evaluation of a member with its numbers by name;
-            True stops that member.
-        devices: the members are divided over; all local ones by default.
+        report: `(member, step, values) -> bool`, called after each evaluation of a member with its numbers by name, in
+            the process that trains it; True stops that member.
+        devices: of this process, over which its members are divided; all local ones by default.
         exploit: lets the worst members go on from the best ones' states at evaluations.
 
     Returns:
@@ -78,12 +86,6 @@ def train_population(
         JaxganError: whatever the person who started it can mend. What is wrong with a configuration is found before
             anything is written.
     """
-    if jax.process_count() > 1:
-        raise DistributedError(
-            f"a population is trained by one process, and this is one of {jax.process_count()}. Start one on each "
-            "host, without --coordinator, with other seeds (--config.seed) and a --workdir of its own; or a sweep on "
-            "each, which share their trials by --storage (docs/sweeps.md)."
-        )
     overrides = overrides or [{} for _ in configs]
     if not configs:
         raise ConfigError("a population has at least one member")
@@ -91,15 +93,26 @@ def train_population(
         raise ConfigError("every member of a population needs a configuration and a work folder of its own")
     devices = list(devices or jax.local_devices())
     prepared = _prepare_all(configs, workdirs, devices, exploit)
-    members = {member.place: member for group in prepared for member in group.members}
-    for place, given in enumerate(overrides):
-        members[place].run.claim(dict(given))
-    logging.info("a population of %d members in %d group(s)", len(members), len(prepared))
-    with Interrupt() as interrupt:
-        for group in prepared:
-            if interrupt.signal_name is None:
-                train_group(*group, devices, interrupt, report or (lambda *_: False), exploit)
-    return [members[place].outcome for place in range(len(configs))]
+    _check_same(configs, workdirs, prepared)
+    logging.info("a population of %d members in %d group(s)%s", len(configs), len(prepared), _divided(exploit))
+    groups = [own for group in _shares(prepared) if (own := group[distributed.index()]).members]
+    members = {member.place: member for group in groups for member in group.members}
+    with distributed.alone():
+        for place, member in members.items():
+            member.run.claim(dict(overrides[place]))
+    distributed.barrier("claimed")
+    notice = distributed.Notice()
+    with Interrupt() as interrupt, distributed.alone():
+
+        def is_asked_to_stop() -> bool:
+            return notice.any(interrupt.signal_name is not None)
+
+        for group in groups:
+            if not is_asked_to_stop():
+                train_group(*group, devices, is_asked_to_stop, report or (lambda *_: False), exploit)
+    own = {place: member.outcome for place, member in members.items()}
+    told = {place: outcome for part in distributed.gather(list(own.items()), math.inf) for place, outcome in part}
+    return [Outcome(*told[place]) for place in range(len(configs))]
 
 
 def find_refused(
@@ -123,6 +136,34 @@ class _Prepared(NamedTuple):
     facts: tuple
     names: Sequence[str]
     ranges: dict[str, Range]
+
+
+def _check_same(configs: Sequence[ConfigDict], workdirs: Sequence[str], prepared: Sequence[_Prepared]) -> None:
+    """Raises DistributedError where processes are to train other members, or on other data."""
+    if distributed.count() == 1:
+        return
+    settings = json.dumps([[plain(config), str(path)] for config, path in zip(configs, workdirs, strict=True)])
+    distributed.check_same("configuration", zlib.crc32(settings.encode()))
+    datasets = {id(member.dataset): member.dataset for group in prepared for member in group.members}
+    distributed.check_same("data", [dataset.checksum() for dataset in datasets.values()])
+
+
+def _divided(exploit: Exploit | None) -> str:
+    """How several processes go about it, in words."""
+    if distributed.count() == 1:
+        return ""
+    among = "; worse members go on from better ones of their own process" if exploit is not None else ""
+    return f", divided over {distributed.count()} processes{among}"
+
+
+def _shares(prepared: Sequence[_Prepared]) -> Iterator[list[_Prepared]]:
+    """Of each group the part of each process: members are dealt out in turn, over all groups."""
+    dealt, processes = 0, distributed.count()
+    for group in prepared:
+        turns = [(dealt + i) % processes for i in range(len(group.members))]
+        dealt += len(group.members)
+        pairs = list(zip(turns, group.members, strict=True))
+        yield [group._replace(members=[m for turn, m in pairs if turn == process]) for process in range(processes)]
 
 
 def _prepare_all(
@@ -164,13 +205,14 @@ def _prepare(
     first = group.members[0]
     facts = _facts(datasets[first])
     experiment = build.make_experiment(configs[first], *facts)
-    generator, evaluators, members = Generator(experiment.game), {}, []
+    generator, shared, members = Generator(experiment.game, jax.local_devices()), {}, []
     for place in group.members:
         config, dataset = configs[place], datasets[place]
         build.assemble(config, *facts)
-        if id(dataset) not in evaluators and experiment.counting.steps(config.eval.every):
-            evaluators[id(dataset)] = evaluator_of(config, dataset)
-        run = Run(config, workdirs[place], dataset, experiment, generator, evaluators.get(id(dataset)))
+        if id(dataset) not in shared:
+            is_measured = experiment.counting.steps(config.eval.every)
+            shared[id(dataset)] = (evaluator_of(config, dataset) if is_measured else None, plane_of(dataset))
+        run = Run(config, workdirs[place], dataset, experiment, generator, *shared[id(dataset)])
         members.append(Member(place, run, dataset))
     ranges = {}
     if exploit is not None:

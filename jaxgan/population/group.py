@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -11,7 +11,6 @@ from absl import logging
 from jaxgan.build import Experiment
 from jaxgan.data.sampler import in_rows
 from jaxgan.errors import DivergedError
-from jaxgan.interrupt import Interrupt
 from jaxgan.parallel import Parallel
 from jaxgan.population.exploit import Exploit, Range, decide
 from jaxgan.population.knobs import Values, column, leaf_of
@@ -28,6 +27,7 @@ class _MeanLine(ProgressLine):
 
     def __init__(self, total: int):
         super().__init__(total)
+        self._is_shown = jax.process_index() == 0
         self._gathered: dict[int, list[tuple[dict, float]]] = {}
 
     def show(self, row: dict, seconds_left: float) -> None:
@@ -35,8 +35,8 @@ class _MeanLine(ProgressLine):
         self._gathered.setdefault(row["step"], []).append((row, seconds_left))
 
     def tell(self) -> None:
-        """Shows the rows of each step as one."""
-        for step, rows in sorted(self._gathered.items()):
+        """Shows the rows of each step as one; of several processes the first one does, for its own members."""
+        for step, rows in sorted(self._gathered.items()) if self._is_shown else ():
             names = [name for name in rows[0][0] if all(name in row for row, _ in rows)]
             mean = {name: float(np.mean([row[name] for row, _ in rows])) for name in names}
             mean |= {"step": step, "images": rows[0][0]["images"]}
@@ -85,7 +85,7 @@ class Together:
         self._run = members[0].run  # any: what is due when is the same for all of them
         self._progress = _MeanLine(self._run.total)
 
-    def train(self, interrupt: Interrupt) -> None:
+    def train(self, is_asked_to_stop: Callable[[], bool]) -> None:
         """The loop; see `jaxgan.train.train`, which it follows line by line."""
         single_call = self._program.compile(1, self._is_shared)
         call = self._program.compile(self._several, self._is_shared) if self._several > 1 else single_call
@@ -109,7 +109,7 @@ class Together:
                 if in_flight:
                     self._take(*in_flight)
                 in_flight = (places, step, metrics, updates)
-                stopping = interrupt.signal_name is not None
+                stopping = is_asked_to_stop()
                 if self._run.is_due(step, stopping) or step == until:
                     self._take(*in_flight)
                     in_flight = None
@@ -150,17 +150,28 @@ class Together:
         with contextlib.ExitStack() as stack:
             for member in members:  # what one member has to wait for another's pictures is not its pace
                 stack.enter_context(member.run.recorder.pause())
-            for place, member in zip(places, members, strict=True):
-                member.look(self._program.member(self._states, place), step)
             is_exchange = self._exploit is not None and self._run.is_exchange(step, self._exploit.every)
-            revived = self._exchange(places, step) if is_exchange else []
-            # An exchange is on disk before anybody goes on: who has to make it again needs the others as they are now.
-            # It is made again by those who come to this step again, so who has not come to it is saved before them.
-            for some in (revived, places):
-                for place in some:
-                    self._members[place].keep(self._program.member(self._states, place), step, stopping, self._report)
-                if is_exchange:
-                    self._wait()
+            for place, member in zip(places, members, strict=True):
+                state = self._program.member(self._states, place)
+                member.look(state, step)
+                if not is_exchange:
+                    member.keep(state, step, stopping, self._report)
+            if is_exchange:
+                self._keep_exchange(self._exchange(places, step), places, step, stopping)
+            for member in members:  # not before all are being saved: they share the wait for the disk
+                if member.is_over:
+                    member.seal()
+
+    def _keep_exchange(self, revived: Sequence[int], places: Sequence[int], step: int, stopping: bool) -> None:
+        """Saves what an exchange has made.
+
+        It is on disk before anybody goes on: who has to make it again needs the others as they are now. It is made
+        again by those who come to this step again, so who has not come to it is saved before them.
+        """
+        for some in (revived, places):
+            for place in some:
+                self._members[place].keep(self._program.member(self._states, place), step, stopping, self._report)
+            self._wait()
 
     def _exchange(self, places: Sequence[int], step: int) -> list[int]:
         """Lets the worst go on from the best that stand at this step.
@@ -229,7 +240,7 @@ def train_group(
     names: Sequence[str],
     ranges: dict[str, Range],
     devices: Sequence[jax.Device],
-    interrupt: Interrupt,
+    is_asked_to_stop: Callable[[], bool],
     report: Report,
     exploit: Exploit | None,
 ) -> None:
@@ -242,7 +253,7 @@ def train_group(
         names: of the numbers in which they differ.
         ranges: see `Together`.
         devices: see `jaxgan.population.train_population`, as `report` and `exploit`.
-        interrupt: tells of a signal.
+        is_asked_to_stop: tells of a signal.
     """
     like = Parallel("jit", devices).abstract(jax.eval_shape(experiment.new_state))
     states = [member.restore(like) for member in members]
@@ -256,7 +267,7 @@ def train_group(
     columns = _columns(members, {*names, *ranges})
     program = Program(members[0].run.config, facts, columns, len(members), devices)
     logging.info("%d members (%s), from update %d", len(waiting), program.describe(), min(waiting))
-    Together(members, states, experiment, program, columns, report, exploit, ranges).train(interrupt)
+    Together(members, states, experiment, program, columns, report, exploit, ranges).train(is_asked_to_stop)
 
 
 def _columns(members: Sequence[Member], names: set[str]) -> Values:

@@ -84,17 +84,23 @@ class Member:
         self._measured = self.run.look(state, step)
 
     def keep(self, state: TrainState, step: int, stopping: bool, report: Report) -> None:
-        """The rows and the checkpoint, where they are due at this step; tells the caller of an evaluation."""
+        """The rows and the checkpoint, where they are due at this step; tells the caller of an evaluation.
+
+        A member that is over then is to be sealed.
+        """
         values, badness = self._measured
         self.run.keep(state, step, stopping, badness)
         if values is not None:
             self.outcome = self.outcome._replace(values=values)
         self.outcome = self.outcome._replace(best=self._best(), step=self.run.recorder.last_good or 0)
         is_refused = values is not None and report(self.place, step, values)
-        if self.run.is_complete(step):
-            self._end("complete")
-        elif is_refused:
-            self._end("stopped")
+        if self.run.is_complete(step) or is_refused:
+            self.outcome = self.outcome._replace(status="complete" if self.run.is_complete(step) else "stopped")
+
+    def seal(self) -> None:
+        """Writes down what became of a member that is over, once its checkpoint is on disk."""
+        self.run.checkpoints.wait()
+        write_json(self._file, self.outcome._asdict())
 
     def take_over(self, step: int, copy: Copy, source: "Member", progress: ProgressLine) -> None:
         """Goes on from another member's state of this step: the record of it, before the checkpoint that holds it."""
@@ -119,7 +125,8 @@ class Member:
         """Freezes the member; its folder keeps what was good."""
         logging.warning("%s: %s The other members go on.", self.run.folder.path, reason)
         self.run.write()
-        self._end("diverged")
+        self.outcome = self.outcome._replace(status="diverged")
+        self.seal()
 
     @property
     def _name(self) -> str:
@@ -127,11 +134,6 @@ class Member:
 
     def _evaluations(self) -> list[dict]:
         return [entry for entry in self.run.folder.read_evaluations() if entry.get("while_training")]
-
-    def _end(self, status: str) -> None:
-        self.run.checkpoints.wait()
-        self.outcome = self.outcome._replace(status=status)
-        write_json(self._file, self.outcome._asdict())
 
     def _best(self):
         return self.run.judge.best if self.run.judge else None

@@ -70,7 +70,7 @@ class Program:
         self._mesh = Mesh(np.array(self.devices).reshape(at_once, self.devices_per_member), (TRIAL, BATCH))
         specs = (PartitionSpec(TRIAL), PartitionSpec(BATCH), _ALL)
         self._split, self._parts, self._everywhere = (NamedSharding(self._mesh, spec) for spec in specs)
-        self._member = jax.jit(lambda states, i: jax.tree.map(lambda x: x[i], states), out_shardings=self._everywhere)
+        self._slot = jax.jit(lambda states, i: jax.tree.map(lambda x: x[i], states))
         over = {"donate_argnums": 0, "out_shardings": self._split}
         self._copy, self._with_knobs = jax.jit(_copy, **over), jax.jit(with_knobs, **over)
 
@@ -112,8 +112,12 @@ class Program:
             return self._experiment(inputs[0]).new_state()
 
         # The numbers of the slots are there for groups whose members do not differ in anything.
-        everything = (self.values, jnp.arange(self.slots))
-        return jax.jit(lambda x: jax.lax.map(one, x), out_shardings=self._split)(everything)
+        everything = (self.values, self.split(np.arange(self.slots)))
+        split = PartitionSpec(TRIAL)
+        own = jax.shard_map(
+            lambda x: jax.lax.map(one, x), mesh=self._mesh, in_specs=split, out_specs=split, check_vma=False
+        )
+        return jax.jit(own, out_shardings=self._split)(everything)
 
     def stack(self, states: Sequence[TrainState]) -> TrainState:
         """The members' states, stacked."""
@@ -122,8 +126,10 @@ class Program:
         return together(*jax.device_put(filled, self._everywhere))
 
     def member(self, states: TrainState, place: int) -> TrainState:
-        """One member's state, on every device."""
-        return self._member(states, place)
+        """One member's state, on the first device; the other members' devices have no part in it."""
+        row, slot = divmod(place, self.slots * self.devices_per_member // len(self.devices))
+        own = jax.tree.map(lambda x: x.addressable_data(row * self.devices_per_member), states)
+        return jax.device_put(self._slot(own, slot), self.devices[0])
 
     def copy(self, states: TrainState, target: int, source: int) -> TrainState:
         """The states, donated, in which one member has another's; but its data and its draws (the key) stay its own."""

@@ -10,6 +10,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
+from jaxgan import distributed
 from jaxgan.errors import ConfigError
 from jaxgan.overrides import apply_overrides
 from jaxgan.population import Outcome, train_population
@@ -39,9 +40,10 @@ def train_seeds(config: ConfigDict, workdir: str, count: int, overrides: Mapping
     given = [{**(overrides or {}), **point} for point in points]
     outcomes = train_population(configs, [str(folder / f"seed_{seed}") for seed in seeds], given)
     table = rows(seeds, outcomes)
-    with (folder / FILE).open("w", newline="") as file:
-        csv.writer(file).writerows(table)
-    logging.info("the table is in %s", folder / FILE)
+    if distributed.is_main():
+        with (folder / FILE).open("w", newline="") as file:
+            csv.writer(file).writerows(table)
+        logging.info("the table is in %s", folder / FILE)
     return as_text(table)
 
 

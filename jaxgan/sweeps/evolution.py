@@ -14,7 +14,7 @@ import optuna
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxgan import build
+from jaxgan import build, distributed
 from jaxgan.errors import CheckpointError
 from jaxgan.judge import measured_numbers
 from jaxgan.overrides import apply_overrides
@@ -73,9 +73,10 @@ def evolve(
     given = [{**(overrides or {}), **point} for point in points]
     outcomes = train_population(configs, workdirs, given, exploit=exploit)
     table = rows(points, outcomes, [Workdir(own).read_lineage() for own in workdirs], aim)
-    with (folder / FILE).open("w", newline="") as file:
-        csv.writer(file).writerows(table)
-    logging.info("the table is in %s", folder / FILE)
+    if distributed.is_main():
+        with (folder / FILE).open("w", newline="") as file:
+            csv.writer(file).writerows(table)
+        logging.info("the table is in %s", folder / FILE)
     return as_text(_to_show(table))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from ml_collections import ConfigDict
 
-from jaxgan import population
+from jaxgan import distributed, population
 from jaxgan.errors import ConfigError, DivergedError
 from jaxgan.interrupt import Interrupt
 from jaxgan.population import find_refused, train_population
@@ -52,7 +52,7 @@ def one_by_one(
     outcomes = []
     with Interrupt() as interrupt:
         for member, (config, workdir, own) in enumerate(zip(configs, workdirs, overrides, strict=True)):
-            if interrupt.signal_name:
+            if any(distributed.gather(interrupt.signal_name)):
                 outcomes.append(Outcome({}, "stopped"))
                 continue
             outcomes.append(_train(member, config, workdir, own, report, make_progress, interrupt))

@@ -124,6 +124,10 @@ class Study:
             taken.append(trial)
         return taken
 
+    def trial(self, number: int) -> Trial:
+        """A trial that this process or one beside it has taken, to report on and to finish."""
+        return Trial(self.optuna, self.trials()[number]._trial_id)  # Optuna asks for no other name of it
+
     def overrides(self, trial: Trial, suggest: Suggest | None) -> Overrides:
         """What the trial tries: what it has tried before, or is given, or what the sampler suggests.
 

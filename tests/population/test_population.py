@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from experiments import dcgan, mlp, toy2d
-from jaxgan.errors import CheckpointError, ConfigError, DistributedError
+from jaxgan import distributed, population
+from jaxgan.errors import CheckpointError, ConfigError
 from jaxgan.evaluate import evaluate, load_trained
 from jaxgan.overrides import apply_overrides
-from jaxgan.population import train_population
+from jaxgan.population import member, train_population
 from jaxgan.population.program import Program
 from jaxgan.train import train
 from tests.runs import command, environment, fingerprint, launch, rows
@@ -76,12 +77,26 @@ DIFFERENT = [
 ]
 
 
-def test_members_are_the_runs_that_they_would_have_been_alone_and_compile_once(tmp_path, compiled):
+@pytest.fixture
+def sealed(monkeypatch):
+    """The statuses that were written into an outcome.json; each of them after the checkpoint that it is about."""
+    written, write = [], member.write_json
+
+    def noted(file, outcome):
+        assert (file.parent / "checkpoints" / str(outcome["step"]) / "_CHECKPOINT_METADATA").exists()
+        written.append(outcome["status"])
+        write(file, outcome)
+
+    monkeypatch.setattr(member, "write_json", noted)
+    return written
+
+
+def test_members_are_the_runs_that_they_would_have_been_alone_and_compile_once(tmp_path, compiled, sealed):
     """Points in the plane, whose data depend on the seed too: three members on two devices, so a slot is filled up."""
     members = configs(*DIFFERENT, experiment=toy2d)
     population, alone = folders(tmp_path / "population", members), folders(tmp_path / "alone", members)
     outcomes = train_population(members, population, DIFFERENT, devices=jax.devices()[:2])
-    assert compilations(compiled) == 1
+    assert compilations(compiled) == 1 and sealed == ["complete"] * 3
     for place in (1, 2):
         train(members[place], alone[place])
     assert_same_runs(population[1:], alone[1:])
@@ -239,11 +254,16 @@ def test_members_need_folders_of_their_own(tmp_path):
         train_population([], [])
 
 
-def test_one_of_several_processes_trains_no_population(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(DistributedError, match="trained by one process, and this is one of 2"):
-        train_population(configs({}), [tmp_path / "a"])
-    assert not (tmp_path / "a").exists()
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_members_are_dealt_out_evenly_over_processes_whatever_their_groups(processes, monkeypatch, tmp_path):
+    monkeypatch.setattr(distributed, "count", lambda: processes)
+    different = [{}, {"seed": 1}, {"batch_size": 4}, {"seed": 2}, {"batch_size": 4, "seed": 3}]
+    given = configs(*different)
+    prepared = population._prepare_all(given, folders(tmp_path, given), jax.devices()[:1])
+    shares = [[[m.place for m in part.members] for part in group] for group in population._shares(prepared)]
+    assert [sorted(place for part in group for place in part) for group in shares] == [[0, 1, 3], [2, 4]]
+    each = [sum(len(group[process]) for group in shares) for process in range(processes)]
+    assert max(each) - min(each) <= 1 and sum(each) == 5
 
 
 @pytest.mark.slow

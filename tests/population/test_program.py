@@ -127,6 +127,16 @@ def test_devices_that_members_cannot_have(wrong, message):
         program(2, **wrong)
 
 
+@pytest.mark.parametrize("count, each", [(5, 1), (3, 2)])
+def test_a_member_s_state_is_its_slot_s_and_lies_on_one_device(count, each):
+    made = program(count, population_devices=each)
+    states = made.new_states()
+    for place in range(count):
+        state = made.member(states, place)
+        assert_close(state, jax.tree.map(lambda x, place=place: x[place], states), rtol=0, atol=0)
+        assert {device for x in jax.tree.leaves(state) for device in x.devices()} == {jax.devices()[0]}
+
+
 def test_a_member_takes_another_s_state_but_not_its_key_and_numbers_of_its_own():
     made = program(3, devices=2)
     states = made.new_states()
