@@ -5,6 +5,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.parallel import Parallel
@@ -52,6 +53,7 @@ def like():
     return Parallel("jit", jax.local_devices()).abstract(jax.eval_shape(lambda: state_of(0, 0)))
 
 
+@pytest.mark.slow  # two processes
 def test_each_process_s_checkpoints_are_its_own_and_read_as_those_of_one_process(tmp_path):
     port, pipes = str(free_port()), {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     settings = environment(JAX_NUM_CPU_DEVICES="2", PYTHONPATH=str(ROOT))
