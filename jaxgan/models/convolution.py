@@ -32,7 +32,7 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Up to so many channels a convolution fills too little of a vector register, and a matrix product wins.
 FEW_CHANNELS = 4
 CACHE = 8 * 2**20  # bytes
-FEW_GROUPS = 4
+FEW_GROUPS = 8
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
