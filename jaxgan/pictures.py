@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from jaxgan.files import written_whole
+
 _MARGIN = 2  # pixels between the pictures of a grid
 _SMALLEST_SIDE = 56  # smaller pictures are enlarged by a whole factor, so that a grid of 28x28 digits can be read
 
@@ -80,22 +82,14 @@ class _Sheet:
 
 def save_png(image: Image.Image, file: pathlib.Path) -> None:
     """Writes a PNG whole or not at all."""
-    scratch = file.with_name(f".{file.name}")
-    try:
-        image.save(scratch, format="PNG")
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with written_whole(file) as part:
+        image.save(part, format="PNG")
 
 
 def copy(source: pathlib.Path, file: pathlib.Path) -> None:
     """Writes a file that is equal to another one, whole or not at all."""
-    scratch = file.with_name(f".{file.name}")
-    try:
-        shutil.copyfile(source, scratch)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with source.open("rb") as given, written_whole(file) as part:
+        shutil.copyfileobj(given, part)
 
 
 def save_gif(frames: Sequence[pathlib.Path], file: pathlib.Path, *, most: int = 60, seconds: float = 8.0) -> None:
@@ -106,9 +100,5 @@ def save_gif(frames: Sequence[pathlib.Path], file: pathlib.Path, *, most: int = 
         with Image.open(frame) as image:
             images.append(image.convert("P", palette=Image.Palette.ADAPTIVE))
     duration = [max(40, int(1000 * seconds / len(images)))] * (len(images) - 1) + [2000]
-    scratch = file.with_name(f".{file.name}")
-    try:
-        images[0].save(scratch, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with written_whole(file) as part:
+        images[0].save(part, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)

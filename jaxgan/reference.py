@@ -12,9 +12,9 @@ import numpy as np
 from absl import logging
 
 from jaxgan.console import progress_of
-from jaxgan.data import cache
 from jaxgan.data.stored import Stored
 from jaxgan.errors import DataError
+from jaxgan.files import written_whole
 from jaxgan.metrics.features import Features, extract
 from jaxgan.metrics.frechet import mean_and_covariance
 from jaxgan.metrics.neighbours import neighbourhoods
@@ -125,7 +125,7 @@ def _keep(file: Path, found: Extracted, content: bytes) -> None:
     arrays = {name: value for name, value in found._asdict().items() if value is not None}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with cache.written_whole(file) as part:
+        with written_whole(file) as part:
             np.savez(part, content=np.frombuffer(content, np.uint8), **arrays)
     except OSError as error:
         logging.warning("the reference's features cannot be kept in %s: %s", file.parent, error)

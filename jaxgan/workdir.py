@@ -24,6 +24,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxgan.errors import CheckpointError
+from jaxgan.files import write_text
 
 # What may change when a run goes on: how long, how often, where; nothing that its numbers depend on.
 MAY_CHANGE = (
@@ -213,12 +214,7 @@ def _is_scratch(file: pathlib.Path) -> bool:
 
 def write_json(file: pathlib.Path, value) -> None:
     """Writes a file whole or not at all."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(value, indent=2) + "\n")
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def differences(old, new, prefix: str = ""):

@@ -8,6 +8,8 @@ import time
 import numpy as np
 from PIL import Image
 
+from jaxgan.files import write_text
+
 
 class MetricsFile:
     """metrics.jsonl: one JSON object a line, each step at most once, in order.
@@ -20,9 +22,7 @@ class MetricsFile:
     def __init__(self, file: pathlib.Path, after: int = 0):
         if file.exists():
             kept = [line for line in file.read_text().splitlines() if _step(line) is not None and _step(line) <= after]
-            scratch = file.with_name(f".{file.name}")
-            scratch.write_text("".join(line + "\n" for line in kept))
-            scratch.replace(file)
+            write_text(file, "".join(line + "\n" for line in kept))
         self._file = file.open("a")
 
     def write(self, row: dict) -> None:

@@ -10,6 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jaxgan"
 # From design to loop. A file may import files of lower levels, and of its own level within its own room.
 LEVELS = {
     "errors": 0,
+    "files": 0,
     "augment": 0,
     "losses": 0,
     "metrics": 0,

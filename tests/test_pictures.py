@@ -73,7 +73,7 @@ class Full(Image.Image):
     """A picture whose saving fails half way."""
 
     def save(self, file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left on device")
 
 
@@ -120,7 +120,7 @@ def test_a_failed_gif_leaves_no_scratch(tmp_path, monkeypatch):
     chosen = frames(tmp_path, 3)
 
     def save(self, file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Image.Image, "save", save)

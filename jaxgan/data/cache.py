@@ -1,15 +1,14 @@
 """Decoded pictures kept on disk, so that the second start of a large set does not decode it again."""
 
-import contextlib
 import hashlib
 import os
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from absl import logging
+
+from jaxgan.files import written_whole
 
 THRESHOLD = 10_000  # sets up to this many pictures decode in about a second
 
@@ -76,16 +75,3 @@ def _load_or_make(folder, names, make):
 def _save(path: Path, array: np.ndarray):
     with written_whole(path) as part:
         np.save(part, array)
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which becomes `path` at the end: no reader and no later start ever sees half of it."""
-    # Opened by name and not as a temporary file, which nobody else could read in a folder that people share.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

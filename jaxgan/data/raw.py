@@ -19,8 +19,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
-from jaxgan.data import cache
 from jaxgan.errors import DataError
+from jaxgan.files import written_whole
 
 # Where distributions put a data set's files; Debian has a package dataset-fashion-mnist.
 SYSTEM_FOLDERS = {"fashion_mnist": pathlib.Path("/usr/share/datasets/fashion-mnist")}
@@ -137,7 +137,7 @@ def download(url: str, file: pathlib.Path, sha256: str) -> pathlib.Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     digest, done, begun = hashlib.sha256(), 0, time.monotonic()
     said = begun
-    with urllib.request.urlopen(url, timeout=30) as response, cache.written_whole(file) as part:
+    with urllib.request.urlopen(url, timeout=30) as response, written_whole(file) as part:
         total = int(response.headers.get("Content-Length") or 0)
         while block := response.read(1 << 20):
             part.write(block)

@@ -1,6 +1,5 @@
 """The same experiment with several seeds, and what its numbers scatter: `launch.py --seeds=8`."""
 
-import csv
 import math
 import pathlib
 import statistics
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxgan import distributed
 from jaxgan.errors import ConfigError
+from jaxgan.files import write_table
 from jaxgan.overrides import apply_overrides
 from jaxgan.population import Outcome, train_population
 
@@ -41,8 +41,7 @@ def train_seeds(config: ConfigDict, workdir: str, count: int, overrides: Mapping
     outcomes = train_population(configs, [str(folder / f"seed_{seed}") for seed in seeds], given)
     table = rows(seeds, outcomes)
     if distributed.is_main():
-        with (folder / FILE).open("w", newline="") as file:
-            csv.writer(file).writerows(table)
+        write_table(folder / FILE, table)
         logging.info("the table is in %s", folder / FILE)
     return as_text(table)
 

@@ -4,7 +4,6 @@
 <workdir>/pbt.csv        a line a member, the best first: how it ended, with which numbers, and how often it took over
 """
 
-import csv
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxgan import build, distributed
 from jaxgan.errors import CheckpointError
+from jaxgan.files import write_table
 from jaxgan.judge import measured_numbers
 from jaxgan.overrides import apply_overrides
 from jaxgan.population import Exploit, Outcome, train_population
@@ -74,8 +74,7 @@ def evolve(
     outcomes = train_population(configs, workdirs, given, exploit=exploit)
     table = rows(points, outcomes, [Workdir(own).read_lineage() for own in workdirs], aim)
     if distributed.is_main():
-        with (folder / FILE).open("w", newline="") as file:
-            csv.writer(file).writerows(table)
+        write_table(folder / FILE, table)
         logging.info("the table is in %s", folder / FILE)
     return as_text(_to_show(table))
 

@@ -3,13 +3,13 @@
 import base64
 import html
 import io
-import os
 import pathlib
 from collections.abc import Sequence
 
 import optuna
 from PIL import Image
 
+from jaxgan.files import write_text
 from jaxgan.sweeps import charts
 from jaxgan.sweeps.objective import Objective
 from jaxgan.sweeps.results import Row, folder_of, front_of, groups_of, importances, ranked
@@ -55,10 +55,7 @@ def write_page(
     parts.append(_card("Samples of the best", _pictures(folder, rows, objectives)))
     parts.append(_card("All runs", _table(rows, objectives)))
     text = _FRAME.format(title=html.escape(f"Sweep of {title}"), style=_STYLE, body="\n".join(parts), script=_SCRIPT)
-    file = folder / "sweep.html"
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(file)
+    write_text(folder / "sweep.html", text)
 
 
 def _head(title: str, rows: Sequence[Row], objectives: Sequence[Objective], front: Sequence[Row]) -> str:

@@ -1,10 +1,7 @@
 """A sweep's trials as rows: who is best, what a seed is worth, the leaderboard, and a command line to go on with."""
 
-import csv
 import dataclasses
-import io
 import math
-import os
 import pathlib
 import shlex
 import statistics
@@ -17,6 +14,7 @@ from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, TrialState
 
 from jaxgan.errors import ConfigError
+from jaxgan.files import write_table
 from jaxgan.overrides import apply_overrides
 from jaxgan.sweeps.objective import Objective, dominates
 
@@ -142,25 +140,21 @@ def importances(study: optuna.Study, objective: int) -> dict[str, float]:
 
 
 def write_leaderboard(file: pathlib.Path, rows: Sequence[Row], objectives: Sequence[Objective]) -> None:
-    """leaderboard.csv: a line a run, the best first and those without a result last; written whole or not at all."""
+    """leaderboard.csv: a line a run, the best first and those without a result last."""
     order = ranked(rows, objectives)
     order += [row for row in rows if row.numbers is None]
     names = sorted({name for row in rows for name in row.overrides})
     measured = sorted({name for row in rows for name in row.values})
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
     heads = [objective.name for objective in objectives]
-    table.writerow(["rank", "run", "state", *heads, *names, *measured, "seconds", "folder", "reason"])
+    table = [["rank", "run", "state", *heads, *names, *measured, "seconds", "folder", "reason"]]
     for rank, row in enumerate(order, 1):
         numbers = [repr(number) for number in row.numbers] if row.numbers is not None else [""] * len(heads)
         own = [row.overrides.get(name, "") for name in names]
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
         values = [row.values.get(name, "") for name in measured]
         place = rank if row.numbers is not None else ""
-        table.writerow([place, row.run, row.state, *numbers, *own, *values, seconds, folder_of(row.run), row.reason])
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text.getvalue())
-    scratch.replace(file)
+        table.append([place, row.run, row.state, *numbers, *own, *values, seconds, folder_of(row.run), row.reason])
+    write_table(file, table)
 
 
 def folder_of(run: int) -> str:

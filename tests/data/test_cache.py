@@ -107,17 +107,6 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_only(unwritable, said):
     assert any("cannot be kept" in line and str(unwritable) in line for line in said())
 
 
-def test_what_is_half_written_never_shows(tmp_path):
-    with pytest.raises(KeyboardInterrupt), cache.written_whole(tmp_path / "x") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-    with cache.written_whole(tmp_path / "x") as file:
-        file.write(b"whole")
-        assert not (tmp_path / "x").exists()
-    assert (tmp_path / "x").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
-
-
 def test_others_may_read_what_the_user_lets_them(tmp_path):
     old = os.umask(0o022)
     try:
