@@ -128,8 +128,9 @@ def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int
     to_gather = {size: times for size, times in waiting.items() if size >= SMALLEST}
     waiting = {"all-gather": to_gather, **dict.fromkeys(hlo.REDUCTIONS, waiting)}
     travelled, carriers, others, largest, again = Counter(), 0.0, 0.0, 0, 0
-    # From the largest, so that a bias that happens to be as long as a statistic is found among the gradients.
-    for c in sorted(collectives, key=lambda c: c.bytes, reverse=True):
+    # First what runs in each of D's steps, where one array has to be found as often; and from the largest, so that a
+    # bias that happens to be as long as a statistic is found among the gradients.
+    for c in sorted(collectives, key=lambda c: (c.times, c.bytes), reverse=True):
         found, own = 0, waiting.get(c.kind, {})
         for size in c.sizes:
             if own.get(size, 0) >= round(c.times):

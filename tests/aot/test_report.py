@@ -39,6 +39,12 @@ def test_parameters_that_are_reduced_twice_or_never_show():
     assert gradients([reduce(100, 10), reduce(50)], State, 1).reduced == 160
 
 
+def test_logits_as_long_as_a_kernel_are_no_gradient():
+    # A batch of 50 on a discriminator with a kernel of 50 numbers; XLA joins the G step's logits to its gradients.
+    found = gradients([reduce(100, 10, 50), reduce(50, 5, times=3.0), reduce(50, times=3.0)], State, 3)
+    assert found.reduced == found.expected and (found.collectives, found.others) == (4, 3)
+
+
 @pytest.fixture(scope="module")
 def report():
     return examine(dcgan.get_config("tiny"))
