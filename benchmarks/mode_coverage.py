@@ -1,25 +1,28 @@
 """How many modes do GANs find? Several seeds of experiments/pacgan.py, beside the published rows.
 
     python benchmarks/mode_coverage.py --suites ring grid --packing 1 2 --seeds 5 --runs runs/modes
+    python benchmarks/mode_coverage.py --suites ring --packing 1 --seeds 10 --updates 400000 --steps_per_call 500
     python benchmarks/mode_coverage.py --suites stacked_mnist5k --seeds 1 --updates 20000
     python benchmarks/mode_coverage.py ... --only_table          what is there already
 
-Each run is one call of launch.py with a work folder of its own. What is there is not repeated, and a run that was
-shorter goes on, so the script may be stopped, and started again with more updates. The table gives mean and standard
-error over the seeds of the evaluation after so many updates, and how far that is from the published mean, in standard
-errors of the difference.
+The seeds of a row (a suite with a packing) are trained as one population, as by `launch.py --seeds=5`: on a GPU or TPU
+they are vectorised, and cost together little more than one. What is there is not repeated, and runs that were shorter
+go on, so the script may be stopped (Ctrl-C saves), and started again with more updates or more seeds. Rows may be
+trained by processes of their own, into the same folder. The table gives mean and standard error over the seeds of the
+evaluation after so many updates, and how far that is from the published mean, in standard errors of the difference.
 """
 
 import argparse
 import json
 import math
 import pathlib
-import shlex
 import statistics
-import subprocess
 import sys
 
-from common import ROOT, machine
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common import machine  # noqa: E402
 
 SUITES = ("ring", "grid", "stacked_mnist5k", "stacked_mnist")
 SHOWN = {"modes": "modes", "high_quality": "good", "reverse_kl": "reverse KL"}
@@ -46,37 +49,85 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=["ring", "grid"])
     parser.add_argument("--packing", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seeds", type=int, default=5, help="how many; 0, 1, ...")
-    parser.add_argument("--updates", type=int, default=40_000, help="a multiple of 5,000; the papers' are 400,000")
+    parser.add_argument("--updates", type=int, default=40_000, help="a multiple of 100; the papers' are 400,000")
+    parser.add_argument("--evaluations", type=int, default=8, help="while training; the last one is the table's")
+    calls = "of ring and grid: updates between two looks of the host; 500 suit a GPU, on a CPU they delay a Ctrl-C"
+    parser.add_argument("--steps_per_call", type=int, default=50, help=calls)
     parser.add_argument("--runs", default=str(ROOT / "runs" / "modes"), help="a folder for the work folders")
     parser.add_argument("--only_table", action="store_true", help="train nothing")
     args = parser.parse_args()
+    if args.updates % 100 or min(args.updates, args.evaluations, args.steps_per_call) < 1:
+        parser.error("--updates is a multiple of 100, and all numbers are above 0")
     rows = [(suite, packing) for suite in args.suites for packing in args.packing]
-    # Seed by seed, so that a table begun is a table with fewer seeds, and not one with fewer rows.
-    runs = [(*row, seed) for seed in range(args.seeds) for row in rows]
-    for number, run in enumerate(runs, 1):
-        if not args.only_table and evaluation(args, *run) is None:
-            print(f"run {number} of {len(runs)}: {run}", flush=True)
-            launch(args, *run)
+    if not args.only_table:
+        train(args, rows)
     print(f"\n{machine()}\n")
     print(table(args, rows))
 
 
-def folder(args: argparse.Namespace, suite: str, packing: int, seed: int) -> pathlib.Path:
+def train(args: argparse.Namespace, rows: list[tuple[str, int]]) -> None:
+    """Trains what is missing, row by row, until a signal."""
+    from absl import flags
+
+    from jaxgan import compilation, console
+    from jaxgan.errors import JaxganError
+    from jaxgan.interrupt import Interrupt
+
+    flags.FLAGS.mark_as_parsed()  # else the first line of the log is absl's complaint about flags
+    console.set_up_logging()
+    compilation.keep("")
+    with Interrupt() as interrupt:
+        for suite, packing in rows:
+            missing = [seed for seed in range(args.seeds) if evaluation(args, suite, packing, seed) is None]
+            if not missing or interrupt.signal_name is not None:
+                continue
+            print(f"{suite}, packing {packing}: seeds {missing}", flush=True)
+            try:
+                train_row(args, suite, packing, missing)
+            except JaxganError as error:
+                sys.exit(f"error: {error}")
+
+
+def train_row(args: argparse.Namespace, suite: str, packing: int, seeds: list[int]) -> None:
+    """Trains seeds of a row as one population; complete ones among them stay as they are."""
+    from experiments import pacgan
+    from jaxgan.overrides import apply_overrides
+    from jaxgan.population.seeds import train_seeds
+
+    row = row_folder(args, suite, packing)
+    row.mkdir(parents=True, exist_ok=True)
+    for seed in range(args.seeds):
+        if (earlier := earlier_folder(args, suite, packing, seed)).exists():
+            earlier.rename(row / f"seed_{seed}")
+    overrides = {**settings(args, suite), "game.packing": packing, "seed": seeds[0]}
+    config = apply_overrides(pacgan.get_config(suite), overrides)
+    train_seeds(config, str(row), seeds[-1] - seeds[0] + 1, overrides)
+
+
+def settings(args: argparse.Namespace, suite: str) -> dict:
+    """How long a run is, and how often the host looks at it, by dotted name."""
+    span = math.ceil(args.updates / args.evaluations)
+    given = dict.fromkeys(("eval.every", "sample_every", "checkpoint_every"), f"{span} steps")
+    given |= {"duration": f"{args.updates} steps", "log_every": f"{math.ceil(span / 10)} steps"}
+    if suite in ("ring", "grid"):  # others are convolutional, which on a CPU are one update a call
+        given["steps_per_call"] = math.gcd(args.updates, args.steps_per_call)  # so that the last one ends with it
+    return given
+
+
+def row_folder(args: argparse.Namespace, suite: str, packing: int) -> pathlib.Path:
+    return pathlib.Path(args.runs) / f"{suite}-packing{packing}"
+
+
+def earlier_folder(args: argparse.Namespace, suite: str, packing: int, seed: int) -> pathlib.Path:
+    """Where older versions, which trained one seed after another, kept a run."""
     return pathlib.Path(args.runs) / f"{suite}-packing{packing}-seed{seed}"
-
-
-def launch(args: argparse.Namespace, suite: str, packing: int, seed: int) -> None:
-    command = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT}/experiments/pacgan.py:{suite}"]
-    command += [f"--config.game.packing={packing}", f"--config.seed={seed}", f"--config.duration={args.updates} steps"]
-    command += [f"--workdir={folder(args, suite, packing, seed)}"]
-    print(shlex.join(command), flush=True)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def evaluation(args: argparse.Namespace, suite: str, packing: int, seed: int) -> dict[str, float] | None:
     """The numbers after so many updates by their short names; None if the run has not come that far."""
-    file = folder(args, suite, packing, seed) / "evaluation.json"
-    entries = json.loads(file.read_text()) if file.exists() else []
+    folders = (row_folder(args, suite, packing) / f"seed_{seed}", earlier_folder(args, suite, packing, seed))
+    files = [file for folder in folders if (file := folder / "evaluation.json").exists()]
+    entries = json.loads(files[0].read_text()) if files else []
     values = next((entry["values"] for entry in entries if entry["step"] == args.updates), None)
     if values is None:
         return None
