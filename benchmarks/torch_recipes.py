@@ -3,6 +3,14 @@
 float32, channels_last, fused Adam, averages by one `_foreach_lerp_`, pictures drawn from uint8 in memory, no gradient
 computed that is not used. The networks have the parameters of ours (asserted by the benchmark), and each update does
 what jaxgan's does.
+
+On a GPU everything is drawn there, cuDNN compares its algorithms (`cudnn.benchmark`), and float32 products and
+convolutions are taken in TF32, as JAX takes them by default. In bfloat16 the networks run under `torch.autocast`.
+
+The compiled side compiles both networks, on a GPU in the mode that puts each network's kernels into CUDA graphs
+("reduce-overhead") where that works. Where the discriminator's gradient is penalised the generator alone is compiled:
+`torch.compile` has no second derivatives. The sides called graphs capture a whole update, both networks' forward and
+backward passes, Adam and the average, in one CUDA graph, of eager networks or of compiled ones.
 """
 
 import copy
@@ -12,47 +20,60 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
+from common import cores, rates
+from recipes import CLASSES, EXAMPLES
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.functional import softplus
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-EXAMPLES = 5000
-CLASSES = 10
 DECAY = 0.999  # of the average; its value costs nothing
+PENALISED = ("wgan_gp", "r3gan")  # the discriminator's gradient is, and has to be differentiated itself
+WARM_UP = 3  # updates, in which compilers and cuDNN choose what they run
 
 
 class Game:
     """The two networks, their optimizers, the average and the data."""
 
-    def __init__(self, generator, discriminator, recipe: SimpleNamespace, is_compiled: bool):
-        self.generator, self.discriminator = generator, discriminator
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        recipe: SimpleNamespace,
+        device: str = "cpu",
+        compiler: Callable | None = None,
+        capturable: bool = False,
+    ):
+        self.device, self.generator, self.discriminator = device, generator, discriminator
         for network in (generator, discriminator):
-            network.to(memory_format=torch.channels_last)
+            network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(generator)
         self.pairs = [p.data for p in self.average.parameters()], [p.data for p in generator.parameters()]
-        adam = {"lr": recipe.learning_rate, "betas": recipe.betas, "fused": True}
+        adam = {"lr": recipe.learning_rate, "betas": recipe.betas, "fused": True, "capturable": capturable}
         self.adam_g, self.adam_d = (torch.optim.Adam(n.parameters(), **adam) for n in (generator, discriminator))
         self.batch_size, self.latents, self.d_steps = recipe.batch_size, recipe.latents, recipe.d_steps
         height, width, channels = recipe.shape
-        pictures = torch.randint(0, 256, (EXAMPLES, channels, height, width), dtype=torch.uint8)
+        pictures = torch.randint(0, 256, (EXAMPLES, channels, height, width), dtype=torch.uint8, device=device)
         self.pictures = pictures.contiguous(memory_format=torch.channels_last)
-        self.labels = torch.randint(0, CLASSES, (EXAMPLES,)) if recipe.conditional else None
+        self.labels = torch.randint(0, CLASSES, (EXAMPLES,), device=device) if recipe.conditional else None
         self.generate, self.judge = generator, discriminator
-        if is_compiled:
-            self.generate, self.judge = torch.compile(generator), torch.compile(discriminator)
+        if compiler is not None:
+            self.generate = compiler(generator)
+            self.judge = discriminator if recipe.family in PENALISED else compiler(discriminator)
+        if recipe.precision == "bfloat16":
+            self.generate, self.judge = (in_bfloat16(network, device) for network in (self.generate, self.judge))
 
     def counts(self) -> list[int]:
         return [sum(p.numel() for p in n.parameters()) for n in (self.generator, self.discriminator)]
 
     def real(self):
         """A batch of pictures in [-1, 1], and what both networks are told: the labels, or nothing."""
-        index = torch.randint(0, EXAMPLES, (self.batch_size,))
+        index = torch.randint(0, EXAMPLES, (self.batch_size,), device=self.device)
         return self.pictures[index].float() / 127.5 - 1, () if self.labels is None else (self.labels[index],)
 
     def latent(self):
-        return torch.randn(self.batch_size, self.latents)
+        return torch.randn(self.batch_size, self.latents, device=self.device)
 
     def step_d(self, loss) -> None:
         self.adam_d.zero_grad(set_to_none=True)
@@ -69,6 +90,18 @@ class Game:
         torch._foreach_lerp_(*self.pairs, 1 - DECAY)
 
 
+def in_bfloat16(network: Callable, device: str) -> Callable:
+    """Computes in bfloat16 with the network's float32 parameters; the result is float32."""
+
+    def call(*args):
+        # Without its cache, which a captured graph must not have and a single pass has no use for.
+        with torch.autocast(device, torch.bfloat16, cache_enabled=False):
+            x = network(*args)
+        return x.float()
+
+    return call
+
+
 def shared_pass(game: Game) -> None:
     """Non-saturating; one pass of the generator for both steps."""
     real, told = game.real()
@@ -82,7 +115,7 @@ def wgan_gp(game: Game) -> None:
         real, _ = game.real()
         with torch.no_grad():
             fake = game.generate(game.latent())
-        share = torch.rand(len(real), 1, 1, 1)
+        share = torch.rand(len(real), 1, 1, 1, device=game.device)
         between = torch.lerp(fake, real, share).requires_grad_()
         (gradient,) = torch.autograd.grad(game.judge(between).sum(), between, create_graph=True)
         penalty = (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
@@ -331,25 +364,124 @@ NETWORKS = {
 UPDATES = {"mlp": shared_pass, "dcgan": shared_pass, "wgan_gp": wgan_gp, "sngan": sngan, "r3gan": r3gan}
 
 
-def make(recipe: SimpleNamespace, is_compiled: bool) -> tuple[list[int], Callable[[int], None], Callable[[], int]]:
-    """(parameter counts, what runs so many updates, what counts the products and sums of one)."""
-    torch.manual_seed(0)
-    game = Game(*NETWORKS[recipe.family](recipe), recipe, is_compiled)
-    update = partial(UPDATES[recipe.family], game)
+def make(recipe: SimpleNamespace, side: str, args):
+    """(what runs so many updates, facts, what it measures) of a side, by the arguments of updates_vs_torch.py."""
+    is_on_gpu = args.device == "gpu"
+    prepare(is_on_gpu)
+    facts = {"versions": f"torch {torch.__version__}, {torch.get_num_threads()} threads"}
+    wait = torch.cuda.synchronize if is_on_gpu else lambda: None
+    if side == "torch-mimicry":
+        counts, update = make_mimicry(recipe)
+        facts["mimicry"] = counts
+    else:
+        game, update, facts["mode"] = start(recipe, side, "cuda" if is_on_gpu else "cpu")
+        facts["counts"] = game.counts()
 
     def updates(n):
         for _ in range(n):
             update()
+        wait()
 
     def flops():
         with Flops() as counter:
             update()
         return counter.total
 
-    return game.counts(), updates, flops
+    peak = partial(rates, partial(peaks, recipe.precision, "cuda" if is_on_gpu else "cpu", wait), args.device)
+    return updates, facts, {"flops": flops, "peak": peak, "device_mib": device_mib}
 
 
-def make_mimicry(recipe: SimpleNamespace) -> tuple[list[int], Callable[[int], None]]:
+def prepare(is_on_gpu: bool) -> None:
+    torch.set_num_threads(cores())
+    torch.manual_seed(0)
+    if is_on_gpu:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+
+
+def start(recipe: SimpleNamespace, side: str, device: str) -> tuple[Game, Callable[[], None], str]:
+    """The game, its update, warmed up, and how it was compiled: in the first of the modes that works."""
+    is_captured = "graphs" in side
+    modes = [""]
+    if "compiled" in side:
+        modes = ["default"] if is_captured or device == "cpu" else ["reduce-overhead", "default"]
+    for mode in modes:
+        compiler = partial(torch.compile, mode=mode) if mode else None
+        game = Game(*NETWORKS[recipe.family](recipe), recipe, device, compiler, is_captured)
+        update = partial(UPDATES[recipe.family], game)
+        if mode == "reduce-overhead":
+            update = partial(in_new_step, update)
+        try:
+            return game, captured(game, update) if is_captured else warmed_up(update, device), mode
+        except Exception as error:
+            if mode == modes[-1]:
+                raise
+            print(f"{side}: mode {mode} fails: {error}")
+            torch._dynamo.reset()
+
+
+def in_new_step(update: Callable[[], None]) -> None:
+    """What compiled networks returned before may be overwritten from here on, and only from here on."""
+    torch.compiler.cudagraph_mark_step_begin()
+    update()
+
+
+def warmed_up(update: Callable[[], None], device: str) -> Callable[[], None]:
+    for _ in range(WARM_UP):
+        update()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    return update
+
+
+def captured(game: Game, update: Callable[[], None]) -> Callable[[], None]:
+    """An update as one CUDA graph, by the recipe for whole networks in PyTorch's notes on CUDA graphs.
+
+    Everything runs on one side stream from the beginning: the nodes that collect gradients stay on the stream of
+    their first use. Random numbers move on from replay to replay.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        warmed_up(update, "cuda")
+    torch.cuda.current_stream().wait_stream(stream)
+    for adam in (game.adam_g, game.adam_d):
+        adam.zero_grad(set_to_none=True)  # so that gradients are made in the graph's own memory
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        update()
+    return graph.replay
+
+
+def device_mib() -> float:
+    """The most that was allocated since the first updates, or what is held at the end: a graph's replay allocates
+    nothing, but its memory stays."""
+    highest = torch.cuda.max_memory_allocated()
+    torch.cuda.empty_cache()
+    return max(highest, torch.cuda.memory_reserved()) / 2**20
+
+
+def peaks(precision: str, device: str, wait: Callable[[], None], size: int, conv_size: tuple[int, int, int]):
+    """A product and a convolution for `common.rates`."""
+    batch, side, width = conv_size
+    like = {"dtype": getattr(torch, precision), "device": device}
+    a = torch.ones(size, size, **like)
+    x = torch.ones(batch, width, side, side, **like).to(memory_format=torch.channels_last)
+    kernel = torch.ones(width, width, 3, 3, **like).to(memory_format=torch.channels_last)
+
+    def waited(f):
+        def call():
+            with torch.inference_mode():
+                f()
+            wait()
+
+        return call
+
+    return waited(lambda: a @ a), waited(lambda: F.conv2d(x, kernel, padding=1))
+
+
+def make_mimicry(recipe: SimpleNamespace) -> tuple[list[int], Callable[[], None]]:
     """torch-mimicry's own networks and training steps, for SNGAN and WGAN-GP at 32x32."""
     import importlib
     import importlib.util
@@ -369,20 +501,18 @@ def make_mimicry(recipe: SimpleNamespace) -> tuple[list[int], Callable[[int], No
     sys.modules["torch_mimicry.nets"] = nets
     module = importlib.import_module(f"torch_mimicry.nets.{family}.{family}_32")
     prefix = {"sngan": "SNGAN", "wgan_gp": "WGANGP"}[family]
-    torch.manual_seed(0)
     generator, discriminator = (
         getattr(module, f"{prefix}{side}32")(**{width: n})
         for side, width, n in zip(("Generator", "Discriminator"), ("ngf", "ndf"), recipe.widths, strict=True)
     )
-    data = Game(nn.Linear(1, 1), nn.Linear(1, 1), recipe, False)
+    data = Game(nn.Linear(1, 1), nn.Linear(1, 1), recipe)
     adams = [torch.optim.Adam(n.parameters(), recipe.learning_rate, recipe.betas) for n in (generator, discriminator)]
     log = types.SimpleNamespace(add_metric=lambda *args, **keywords: None)
 
-    def updates(n):
-        for _ in range(n):
-            for _ in range(recipe.d_steps):
-                batch = data.real()[0], None
-                discriminator.train_step(batch, generator, adams[1], log, device="cpu")
-            generator.train_step(batch, discriminator, adams[0], log, device="cpu")
+    def update():
+        for _ in range(recipe.d_steps):
+            batch = data.real()[0], None
+            discriminator.train_step(batch, generator, adams[1], log, device="cpu")
+        generator.train_step(batch, discriminator, adams[0], log, device="cpu")
 
-    return [sum(p.numel() for p in n.parameters()) for n in (generator, discriminator)], updates
+    return [sum(p.numel() for p in n.parameters()) for n in (generator, discriminator)], update
