@@ -3,6 +3,7 @@
 Only the standard library is imported, since a side's interpreter may have PyTorch and not JAX, or the reverse.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -78,10 +79,8 @@ class Side:
         """
         if "error" in self.facts:
             raise RuntimeError(f"{self.name}: {self.facts['error']}")
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the answer says that it died
             print(json.dumps(request), file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # its answer says so
         answer = self._answer()
         if isinstance(answer, dict) and "error" in answer:
             raise RuntimeError(f"{self.name}: {answer['error']}")
@@ -91,10 +90,8 @@ class Side:
         return json.loads(self.process.stdout.readline() or '{"error": "the process died"}')
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has died
         self.process.wait()
 
 

@@ -75,9 +75,14 @@ class Game:
     def latent(self):
         return torch.randn(self.batch_size, self.latents, device=self.device)
 
-    def step_d(self, loss) -> None:
+    def step_d(self, *losses: Callable) -> None:
+        """A step on the sum of `loss()`, one after another.
+
+        A compiled pass keeps the vectors of spectral norm for its derivative, and the next pass moves them on.
+        """
         self.adam_d.zero_grad(set_to_none=True)
-        loss.backward()
+        for loss in losses:
+            loss().backward()
         self.adam_d.step()
 
     def step_g(self, loss: Callable) -> None:
@@ -106,7 +111,7 @@ def shared_pass(game: Game) -> None:
     """Non-saturating; one pass of the generator for both steps."""
     real, told = game.real()
     fake = game.generate(game.latent(), *told)
-    game.step_d(softplus(-game.judge(real)).mean() + softplus(game.judge(fake.detach())).mean())
+    game.step_d(lambda: softplus(-game.judge(real)).mean() + softplus(game.judge(fake.detach())).mean())
     game.step_g(lambda: softplus(-game.judge(fake)).mean())
 
 
@@ -115,12 +120,16 @@ def wgan_gp(game: Game) -> None:
         real, _ = game.real()
         with torch.no_grad():
             fake = game.generate(game.latent())
-        share = torch.rand(len(real), 1, 1, 1, device=game.device)
-        between = torch.lerp(fake, real, share).requires_grad_()
-        (gradient,) = torch.autograd.grad(game.judge(between).sum(), between, create_graph=True)
-        penalty = (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
-        game.step_d(game.judge(fake).mean() - game.judge(real).mean() + 10 * penalty)
+        game.step_d(partial(wgan_gp_loss, game, real, fake))
     game.step_g(lambda: -game.judge(game.generate(game.latent())).mean())
+
+
+def wgan_gp_loss(game: Game, real, fake):
+    share = torch.rand(len(real), 1, 1, 1, device=game.device)
+    between = torch.lerp(fake, real, share).requires_grad_()
+    (gradient,) = torch.autograd.grad(game.judge(between).sum(), between, create_graph=True)
+    penalty = (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
+    return game.judge(fake).mean() - game.judge(real).mean() + 10 * penalty
 
 
 def sngan(game: Game) -> None:
@@ -128,27 +137,34 @@ def sngan(game: Game) -> None:
         real, _ = game.real()
         with torch.no_grad():
             fake = game.generate(game.latent())
-        game.step_d(F.relu(1 - game.judge(real)).mean() + F.relu(1 + game.judge(fake)).mean())
+        game.step_d(*(partial(hinge, game, pictures, sign) for pictures, sign in ((real, -1), (fake, 1))))
     game.step_g(lambda: -game.judge(game.generate(game.latent())).mean())
+
+
+def hinge(game: Game, pictures, sign: int):
+    return F.relu(1 + sign * game.judge(pictures)).mean()
 
 
 def r3gan(game: Game) -> None:
     real, told = game.real()
     with torch.no_grad():
         fake = game.generate(game.latent(), *told)
-    x, y = real.requires_grad_(), fake.requires_grad_()
-    r, f = game.judge(x, *told), game.judge(y, *told)
-    penalty = 0
-    for logits, pictures in ((r, x), (f, y)):
-        (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
-        penalty = penalty + gradient.square().sum((1, 2, 3)).mean() / 2
-    game.step_d(softplus(f - r).mean() + penalty)
+    game.step_d(partial(r3gan_loss, game, real.requires_grad_(), fake.requires_grad_(), told))
     real = real.detach()
 
     def loss_g():
         return softplus(game.judge(real, *told) - game.judge(game.generate(game.latent(), *told), *told)).mean()
 
     game.step_g(loss_g)
+
+
+def r3gan_loss(game: Game, real, fake, told):
+    r, f = game.judge(real, *told), game.judge(fake, *told)
+    penalty = 0
+    for logits, pictures in ((r, real), (f, fake)):
+        (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+        penalty = penalty + gradient.square().sum((1, 2, 3)).mean() / 2
+    return softplus(f - r).mean() + penalty
 
 
 class Flops(TorchDispatchMode):
@@ -451,7 +467,11 @@ def captured(game: Game, update: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         update()
-    return graph.replay
+
+    def replay(_alive=(game, update)):  # the graph reads and writes their tensors, and does not keep them itself
+        graph.replay()
+
+    return replay
 
 
 def device_mib() -> float:
