@@ -18,7 +18,8 @@ roughly. PyTorch's side shares a forward pass between loss and penalty wherever 
 `--memory` measures what a step with R1 and R2 on larger pictures takes above what the process held before it, each
 side in a fresh process and after one step to warm up (elsewhere than on Linux, from before that step).
 
-Needs PyTorch beside jaxgan's requirements; `--peer_python` may name another interpreter that has it.
+All sides work on the CPU, also where there is a GPU. Needs PyTorch beside jaxgan's requirements; `--peer_python` may
+name another interpreter that has it.
 """
 
 import argparse
@@ -508,7 +509,7 @@ def start(args: argparse.Namespace) -> list[Side]:
     """The sides that run, one after another, so that no compilation disturbs another's first steps."""
     sides = []
     for name in SIDES:
-        side = Side(name, command(name, args))
+        side = Side(name, command(name, args), {"JAX_PLATFORMS": "cpu"})
         if "error" in side.facts:
             print(f"{name}: does not run: {side.facts['error']}")
             side.close()

@@ -1,154 +1,66 @@
-"""One update of each recipe: jaxgan's against PyTorch's (eager, compiled, and torch-mimicry's own where it has one).
+"""One update of each recipe: jaxgan's against PyTorch's (eager, compiled, as CUDA graphs, and torch-mimicry's own).
 
     python benchmarks/updates_vs_torch.py                                   every recipe, one table
     python benchmarks/updates_vs_torch.py --recipes sngan-32 r3gan-small --rounds=10 --json=result.json
+    python benchmarks/updates_vs_torch.py --together=8 --hlo=hlo --trace=traces           a GPU that is lent for minutes
 
-Needs PyTorch (and for its compiled side g++; torch-mimicry if it is to take part) beside jaxgan's requirements;
-`--peer_python` may name another interpreter that has them. Every side is a process of its own that works only when it
-is its turn, a few updates a round, so that what else the machine does falls on all of them; still, measure on an idle
-machine. Reported are the median time of an update, images shown to the discriminator a second, the ratio, PyTorch's
-fastest side over ours (above 1, jaxgan is the faster one), and which share of the machine's measured peak the update
-reaches: the products and sums of PyTorch's update, as PyTorch counts them, over our time, over the faster of a large
-matrix product and a large convolution in either framework. A second table has what the compilation takes, the bytes
-that the compiled update reads and writes, XLA's temporaries, and the largest memory of each side's process.
+Needs PyTorch (and for its compiled sides a C++ compiler; torch-mimicry if it is to take part) beside jaxgan's
+requirements; `--peer_python` may name another interpreter that has them. Every side is a process of its own that works
+only when it is its turn, for half a second a round, so that what else the machine does falls on all of them; still,
+measure on an idle machine. Reported are the median time of an update, images shown to the discriminator a second, the
+ratio, PyTorch's fastest side over ours (above 1, jaxgan is the faster one), and which share of the machine's measured
+peak the update reaches: the products and sums of PyTorch's update, as PyTorch counts them, over our time, over the
+faster of a large matrix product and a large convolution in either framework. A second table has what the compilation
+takes, the bytes that the compiled update reads and writes, XLA's temporaries, and the largest memory of each side: of
+its process, or of the GPU.
 
-All sides: float32, all cores, the same parameter counts (asserted, but mimicry's, whose logit has a bias), the same
-steps and penalties, Adam, an average of the generator (not mimicry's), and batches drawn from uint8 pictures that
-lie in memory. jaxgan's side is the compiled call of the training loop, metrics included, of the experiment's own
-configuration with what `RECIPES` says; see torch_recipes.py for PyTorch's.
+All sides: float32 (`--precision=bfloat16`: both networks in bfloat16), all cores or the first GPU, the same parameter
+counts (asserted, but mimicry's, whose logit has a bias), the same steps and penalties, Adam, an average of the
+generator (not mimicry's), and batches drawn from uint8 pictures that lie in the device's memory. jaxgan's side is the
+compiled call of the training loop, of several updates on a GPU, metrics included, of the experiment's own configuration
+with what recipes.py says; see torch_recipes.py for PyTorch's. On a GPU float32 products are TF32's on all sides.
+
+`--together=N` sets up the sides of all recipes before anything is timed, N at once. XLA and cuDNN choose their kernels
+by timing them, and beside other processes they may choose worse ones: for figures to keep, set up one after another.
 """
 
 import argparse
-import importlib
 import json
 import pathlib
 import resource
 import statistics
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
-from common import ROOT, Side, cores, machine, milliseconds, serve
+from common import Side, gpus, machine, milliseconds, serve
+from recipes import RECIPES, choose
 
-SIDES = ("jaxgan", "torch eager", "torch compiled", "torch-mimicry")
-EXAMPLES, CLASSES = 5000, 10
-
-
-class Recipe(SimpleNamespace):
-    """What both sides need to know; `experiment` and `changes` are ours alone."""
-
-
-def recipe(family: str, experiment: str, shape: tuple[int, ...], **known: Any) -> Recipe:
-    usual = {"batch_size": 64, "latents": 100, "d_steps": 1, "learning_rate": 2e-4, "betas": (0.5, 0.999)}
-    usual |= {"conditional": False, "widths": (), "kernel": 4, "changes": {}, "updates": 1}
-    return Recipe(family=family, experiment=experiment, shape=shape, **{**usual, **known})
-
-
-_RESIDUAL = {"latents": 128, "d_steps": 5, "betas": (0.0, 0.9), "batch_size": 16}
-# Batches of the wide networks are small, so that an update of a CPU takes seconds.
-RECIPES = {
-    "mlp": recipe("mlp", "mlp", (28, 28, 1), updates=5),
-    "dcgan-28": recipe("dcgan", "dcgan", (28, 28, 1), widths=(64, 32), updates=5),
-    "dcgan-64": recipe("dcgan", "dcgan:paper", (64, 64, 3), widths=(1024, 512, 256, 128), kernel=5, batch_size=16),
-    "wgan-gp-32": recipe("wgan_gp", "wgan_gp:cifar10", (32, 32, 3), widths=(128, 128), **_RESIDUAL),
-    "sngan-32": recipe("sngan", "sngan:cifar10", (32, 32, 3), widths=(256, 128), **_RESIDUAL),
-    "r3gan-small": recipe(
-        "r3gan", "r3gan", (28, 28, 1), widths=(64, 32, 16), latents=64, betas=(0.0, 0.9), conditional=True,
-        changes={"augment.name": ""},
-    ),
-}  # fmt: skip
-
-
-def make_jaxgan(name: str, mode: str | None):
-    """The update that `launch.py --config=experiments/NAME.py` runs."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    sys.path.insert(0, str(ROOT))
-    from jaxgan import build
-    from jaxgan.aot import hlo
-    from jaxgan.parallel import Parallel
-
-    r = RECIPES[name]
-    experiment, _, variant = r.experiment.partition(":")
-    config = importlib.import_module(f"experiments.{experiment}").get_config(variant)
-    config.update_from_flattened_dict({"batch_size": r.batch_size, **r.changes})
-    counts = (EXAMPLES // CLASSES,) * CLASSES if r.conditional else ()
-    experiment = build.make_experiment(config, r.shape, EXAMPLES, counts)
-    parallel = Parallel(mode or config.parallel)
-    draws = np.random.default_rng(0)
-    arrays = {"real": draws.integers(0, 256, (EXAMPLES, *r.shape), np.uint8)}
-    if r.conditional:
-        arrays["label"] = draws.integers(0, CLASSES, EXAMPLES, np.int32)
-    arrays = parallel.replicate(arrays)
-    index = parallel.split(jnp.arange(experiment.counting.images_per_step, dtype=jnp.int32))
-    state = parallel.replicate(jax.jit(experiment.new_state)())
-    begun = time.perf_counter()
-    call = parallel.compile(experiment.step, shared=1).lower(state, index, arrays).compile()
-    facts = {"compile_s": time.perf_counter() - begun, "versions": f"jax {jax.__version__}, {parallel.describe()}"}
-    cost, memory = hlo.count(call.as_text()), call.memory_analysis()
-    facts |= {"gbytes": cost.bytes / 1e9, "mib_of_temporaries": memory.temp_size_in_bytes / 2**20}
-    facts["counts"] = [sum(x.size for x in jax.tree.leaves(p)) for p in (state.params_g, state.params_d)]
-
-    def updates(n):
-        nonlocal state
-        for _ in range(n):
-            state, _ = call(state, index, arrays)
-        jax.block_until_ready(state)
-
-    def peak():
-        a = jnp.ones((2048, 2048))
-        x, kernel = jnp.ones((16, 32, 32, 128)), jnp.ones((3, 3, 128, 128))
-        product = jax.jit(jnp.matmul)
-        form = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-        conv = jax.jit(partial(jax.lax.conv_general_dilated, **form))
-        return rates(lambda: product(a, a).block_until_ready(), lambda: conv(x, kernel).block_until_ready())
-
-    return updates, facts, {"peak": peak}
-
-
-def make_torch(name: str, side: str):
-    """The same update in PyTorch."""
-    import torch
-    import torch_recipes
-
-    torch.set_num_threads(cores())
-    r = RECIPES[name]
-    versions = {"versions": f"torch {torch.__version__}, {torch.get_num_threads()} threads"}
-    if side == "torch-mimicry":
-        counts, updates = torch_recipes.make_mimicry(r)
-        return updates, {"mimicry": counts, **versions}, {}
-    counts, updates, flops = torch_recipes.make(r, side == "torch compiled")
-
-    def peak():
-        a, layout = torch.ones(2048, 2048), torch.channels_last
-        x = torch.ones(16, 128, 32, 32).to(memory_format=layout)
-        kernel = torch.ones(128, 128, 3, 3).to(memory_format=layout)
-        with torch.inference_mode():
-            return rates(lambda: a @ a, lambda: torch.nn.functional.conv2d(x, kernel, padding=1))
-
-    return updates, {"counts": counts, **versions}, {"flops": flops, "peak": peak}
-
-
-def rates(product, conv) -> list[float]:
-    """GFLOP/s of a matrix product of 2048^3 and of a convolution, the best of some."""
-    flops = {product: 2 * 2048**3, conv: 2 * 16 * 32 * 32 * 128 * 128 * 9}
-
-    def seconds(f):
-        f()
-        return min(milliseconds(lambda n: [f() for _ in range(n)], 3) for _ in range(5)) / 1e3
-
-    return [n / seconds(f) / 1e9 for f, n in flops.items()]
+SIDES = {
+    "cpu": ("jaxgan", "torch eager", "torch compiled", "torch-mimicry"),
+    "gpu": ("jaxgan", "torch eager", "torch compiled", "torch graphs", "torch compiled + graphs"),
+}
+HAS_MIMICRY = ("sngan-32", "wgan-gp-32")
+ROUND = 500  # milliseconds that a side works for at a time, or one call
+PASSED_ON = ("parallel", "device", "batch_size", "precision", "steps_per_call", "hlo", "trace")
 
 
 def make(side: str, args: argparse.Namespace):
     """A side's facts, and what answers a number (so many updates, timed) or a word (what it measures)."""
     name = args.recipes[0]
-    updates, facts, measures = make_jaxgan(name, args.parallel) if side == "jaxgan" else make_torch(name, side)
-    updates(2)
+    recipe = choose(name, args.device, args.batch_size, args.precision)
+    if side == "jaxgan":
+        import jaxgan_recipes
+
+        updates, facts, measures = jaxgan_recipes.make(recipe, f"{name}-{args.precision}", args)
+    else:
+        import torch_recipes
+
+        updates, facts, measures = torch_recipes.make(recipe, side, args)
+    facts["updates_per_call"] = facts.get("updates_per_call", 1)
+    for _ in range(2):
+        updates(facts["updates_per_call"])
     measures["rss"] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # MiB on Linux
 
     def answer(request):
@@ -157,89 +69,155 @@ def make(side: str, args: argparse.Namespace):
     return facts, answer
 
 
-def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+def begin(name: str, side: str, args: argparse.Namespace) -> Side:
+    """A side's process, set up."""
+    python = sys.executable if side == "jaxgan" else args.peer_python
+    command = [python, __file__, f"--work={side}", "--recipes", name]
+    command += [f"--{option}={value}" for option in PASSED_ON if (value := getattr(args, option))]
+    env = {"JAX_PLATFORMS": "cpu"} if args.device == "cpu" else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if args.together > 1:
+        env["TORCHINDUCTOR_COMPILE_THREADS"] = "2"
+    started = Side(side, command, env, args.patience)
+    if "error" in started.facts:
+        print(f"{name}, {side}: does not run: {started.facts['error']}", flush=True)
+        started.close()
+    else:
+        print(f"{name}, {side}: set up in {started.facts['setup']:.1f} s, {started.facts['versions']}", flush=True)
+    return started
+
+
+def set_up(names: list[str], args: argparse.Namespace) -> dict[str, list[Side]]:
+    """By recipe, the sides that run."""
+    asked = args.sides or SIDES[args.device]
+    wanted = [(name, side) for name in names for side in asked if side != "torch-mimicry" or name in HAS_MIMICRY]
+    with ThreadPoolExecutor(args.together) as pool:
+        sides = list(pool.map(lambda pair: begin(*pair, args), wanted))
+    of = {name: [] for name in names}
+    for (name, _), side in zip(wanted, sides, strict=True):
+        if "error" not in side.facts:
+            of[name].append(side)
+    return of
+
+
+def measure(name: str, sides: list[Side], args: argparse.Namespace) -> dict[str, Any]:
     """A recipe's row."""
-    sides = []
-    for side in SIDES:  # one after another, so that no compilation disturbs another's first updates
-        if side == "torch-mimicry" and name not in ("sngan-32", "wgan-gp-32"):
-            continue
-        python = sys.executable if side == "jaxgan" else args.peer_python
-        command = [python, __file__, f"--work={side}", "--recipes", name]
-        started = Side(side, command + ([f"--parallel={args.parallel}"] if args.parallel else []))
-        if "error" in started.facts:
-            print(f"{name}, {side}: does not run: {started.facts['error']}", flush=True)
-            started.close()
-        else:
-            sides.append(started)
+    of = {side.name: side for side in sides}
     counted = {side.name: side.facts["counts"] for side in sides if "counts" in side.facts}
     if len(set(map(tuple, counted.values()))) > 1:
-        sys.exit(f"{name}: parameter counts differ: {counted}")
-    times = {side.name: [] for side in sides}
-    for _ in range(args.rounds):
-        for side in sides:
-            times[side.name].append(side.ask(RECIPES[name].updates))
-    of = {side.name: side for side in sides}
-    row = {"parameters": counted.get("jaxgan"), "median_ms": {k: statistics.median(v) for k, v in times.items()}}
+        raise RuntimeError(f"parameter counts differ: {counted}")
+    times = take_turns(sides, args.rounds)
+    row = {"batch_size": choose(name, args.device, args.batch_size).batch_size, "parameters": counted.get("jaxgan")}
+    row["median_ms"] = {k: statistics.median(v) for k, v in times.items()}
+    row["modes"] = {side.name: side.facts["mode"] for side in sides if side.facts.get("mode")}
     row["peak_rss_mib"] = {side.name: side.ask("rss") for side in sides}
+    if args.device == "gpu":
+        row["peak_device_mib"] = {side.name: side.ask("device_mib") for side in sides}
     peaks = [side.ask("peak") for side in sides if side.name in ("jaxgan", "torch eager")]
+    row["peak_gflops"] = [max(values) for values in zip(*peaks, strict=True)]
     if "torch eager" in of:
         row["gflop"] = of["torch eager"].ask("flops") / 1e9
+    known = ("compile_s", "gbytes", "mib_of_temporaries", "mib_of_program", "updates_per_call")
+    row |= {key: of["jaxgan"].facts[key] for key in known if "jaxgan" in of}
+    if args.trace and "jaxgan" in of:
+        row["trace"] = of["jaxgan"].ask("trace")
+    return row | compare(times)
+
+
+def take_turns(sides: list[Side], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of an update, by side and round."""
+    updates = {}
     for side in sides:
-        side.close()
-    row["peak_gflops"] = [max(values) for values in zip(*peaks, strict=True)]
-    row |= {name: of["jaxgan"].facts[name] for name in ("compile_s", "gbytes", "mib_of_temporaries")}
-    peers = {k: v for k, v in row["median_ms"].items() if k != "jaxgan"}
-    if peers:
-        best = min(peers, key=peers.get)
-        ratios = (b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
-        row |= {"best": best, "ratio": statistics.median(ratios)}
-    return row
+        once = n = side.facts["updates_per_call"]
+        for _ in range(2):  # one alone takes longer on a GPU than one of many
+            n = once * max(1, round(ROUND / side.ask(n) / once))
+        updates[side.name] = n
+    times = {side.name: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            times[side.name].append(side.ask(updates[side.name]))
+    return times
 
 
-def line(name: str, row: dict[str, Any]) -> str:
-    r, ms = RECIPES[name], row["median_ms"]
-    images = r.batch_size * r.d_steps / ms["jaxgan"] * 1e3
+def compare(times: dict[str, list[float]]) -> dict[str, Any]:
+    peers = {name: statistics.median(values) for name, values in times.items() if name != "jaxgan"}
+    if not peers or "jaxgan" not in times:
+        return {}
+    best = min(peers, key=peers.get)
+    ratios = (b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
+    return {"best": best, "ratio": statistics.median(ratios)}
+
+
+def report(rows: dict[str, dict[str, Any]], device: str) -> str:
+    sides = SIDES[device][1:]
+    head = f"| recipe | batch | jaxgan | images/s | {' | '.join(sides)} | ratio | of the peak |"
+    lines = [machine(), "", head, "|---" * (6 + len(sides)) + "|"]
+    rows = {name: row for name, row in rows.items() if "jaxgan" in row["median_ms"]}
+    lines += [line(name, row, sides) for name, row in rows.items()]
+    head = "| recipe | compilation | memory read and written | temporaries | peak, jaxgan | peak, least peer |"
+    lines += ["", head, "|---" * 6 + "|"]
+    return "\n".join(lines + [costs(name, row) for name, row in rows.items()])
+
+
+def line(name: str, row: dict[str, Any], sides: tuple[str, ...]) -> str:
+    ms = row["median_ms"]
+    images = row["batch_size"] * RECIPES[name].d_steps / ms["jaxgan"] * 1e3
     share = f"{row['gflop'] / ms['jaxgan'] * 1e3 / max(row['peak_gflops']):.0%}" if "gflop" in row else ""
-    peers = " | ".join(f"{ms[side]:.1f} ms" if side in ms else "" for side in SIDES[1:])
+    peers = " | ".join(f"{ms[side]:.4g} ms" if side in ms else "" for side in sides)
     ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
-    return f"| {name} | {r.batch_size} | {ms['jaxgan']:.1f} ms | {images:,.0f} | {peers} | {ratio} | {share} |"
+    return f"| {name} | {row['batch_size']} | {ms['jaxgan']:.4g} ms | {images:,.0f} | {peers} | {ratio} | {share} |"
 
 
 def costs(name: str, row: dict[str, Any]) -> str:
-    r, ms, rss = RECIPES[name], row["median_ms"]["jaxgan"], row["peak_rss_mib"]
-    peers = {side: mib for side, mib in rss.items() if side != "jaxgan"}
+    ms, taken = row["median_ms"]["jaxgan"], row.get("peak_device_mib", row["peak_rss_mib"])
+    peers = {side: mib for side, mib in taken.items() if side != "jaxgan"}
     peer = f"{min(peers.values()):,.0f} MiB ({min(peers, key=peers.get)})" if peers else ""
+    an_image = row["mib_of_temporaries"] / row["batch_size"]
     return (
-        f"| {name} | {row['compile_s']:.1f} s | {row['gbytes']:.2f} GB, {row['gbytes'] / ms * 1e3:.1f} GB/s | "
-        f"{row['mib_of_temporaries']:.0f} MiB, {row['mib_of_temporaries'] / r.batch_size:.2f} an image | "
-        f"{rss['jaxgan']:,.0f} MiB | {peer} |"
+        f"| {name} | {row['compile_s']:.1f} s | {row['gbytes']:.3g} GB, {row['gbytes'] / ms * 1e3:,.1f} GB/s | "
+        f"{row['mib_of_temporaries']:.0f} MiB, {an_image:.2f} an image | {taken['jaxgan']:,.0f} MiB | {peer} |"
     )
 
 
-def main() -> None:
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    every_side = sorted({*SIDES["cpu"], *SIDES["gpu"]})
+    parser.add_argument("--sides", nargs="+", choices=every_side, help="all that the device has by default")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--peer_python", default=sys.executable, help="the interpreter that has PyTorch")
+    parser.add_argument("--device", choices=SIDES, default="gpu" if gpus() else "cpu", help="a GPU if there is one")
+    parser.add_argument("--batch_size", type=int, default=0, help="in place of the recipes' own")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--parallel", choices=("pmap", "shard_map", "jit"), help="jaxgan's side, if not as configured")
-    parser.add_argument("--json", help="a file for the result")
-    parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    parser.add_argument("--steps_per_call", type=int, default=0, help="jaxgan's side, if not the training loop's own")
+    parser.add_argument("--together", type=int, default=1, metavar="N", help="set up all sides first, N at once")
+    parser.add_argument("--patience", type=float, help="seconds after which a side that is not set up is left out")
+    parser.add_argument("--peer_python", default=sys.executable, help="the interpreter that has PyTorch")
+    parser.add_argument("--json", help="a file for the result, written after each recipe")
+    parser.add_argument("--hlo", metavar="DIR", help="gets the text of each of jaxgan's compiled calls")
+    parser.add_argument("--trace", metavar="DIR", help="gets a trace of a few of each of jaxgan's calls")
+    parser.add_argument("--work", choices=every_side, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = read_arguments()
     if args.work:
         serve(partial(make, args.work, args))
         return
-    head = f"| recipe | batch | jaxgan | images/s | {' | '.join(SIDES[1:])} | ratio | of the peak |"
-    rows = {}
-    for name in args.recipes:
-        rows[name] = measure(name, args)
-        print(f"{name}: {json.dumps(rows[name])}", flush=True)
-    print(f"\n{machine()}\n\n{head}\n|{'---|' * 9}")
-    print("\n".join(line(name, row) for name, row in rows.items()))
-    head = "| recipe | compilation | memory read and written | temporaries | peak, jaxgan | peak, least peer |"
-    print(f"\n{head}\n|{'---|' * 6}")
-    print("\n".join(costs(name, row) for name, row in rows.items()))
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps({"machine": machine(), "recipes": rows}, indent=2) + "\n")
+    rows, groups = {}, [args.recipes] if args.together > 1 else [[name] for name in args.recipes]
+    for names in groups:
+        for name, sides in set_up(names, args).items():
+            try:
+                rows[name] = measure(name, sides, args)
+                print(f"{name}: {json.dumps(rows[name])}", flush=True)
+            except RuntimeError as error:  # a side died; the other recipes go on
+                print(f"{name}: is not measured: {error}", flush=True)
+            for side in sides:
+                side.close()
+            if args.json:
+                result = {"machine": machine(), "precision": args.precision, "recipes": rows}
+                pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+    print(f"\n{report(rows, args.device)}")
 
 
 if __name__ == "__main__":
