@@ -210,6 +210,33 @@ def test_other_platforms_get_the_plain_form():
         assert "lhs_dilate = [2, 2]" in text
 
 
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forms_for_gpu_equal_lax_to_the_second_derivative(name, case, monkeypatch):
+    for form in ("transpose", "kernel_product"):
+        monkeypatch.setattr(convolution, f"_{form}_on_cpu", getattr(convolution, f"_{form}_on_gpu"))
+    test_equals_lax_to_the_second_derivative(name, case)
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_gpu_sees_a_turned_kernel(channels):
+    """By this XLA:GPU knows the derivative in x; nothing may stand between the two, as a reshape of one channel did."""
+    y, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((4, 4, channels, 16))
+    program = jax.jit(lambda y, w: convolution.conv_transpose(y, w, 2)).trace(y, kernel)
+    text = program.lower(lowering_platforms=("cuda",)).as_text()
+    turned = re.search(r"(%\w+) = stablehlo.reverse %\w+, dims = \[0, 1\]", text)[1]
+    assert re.search(rf"stablehlo.convolution\(%\w+, {turned}\)", text)
+
+
+def test_gpu_multiplies_small_pictures_as_matrices():
+    """As convolutions, XLA:GPU exchanges picture and kernel and multiplies by the zeros of a dilated picture."""
+    y, kernel = jnp.zeros((2, 4, 4, 16)), jnp.zeros((5, 5, 8, 16))
+    program = jax.jit(gradients(lambda y, w: convolution.conv_transpose(y, w, 2))).trace(y, kernel)
+    for platform, convolutions in [("cuda", 1), ("tpu", 3)]:  # the derivative in y is a convolution of 8x8 pixels
+        text = program.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == convolutions
+
+
 @pytest.mark.parametrize(
     ("groups", "channels", "form"), [(1, 5, "cpu"), (2, 5, "cpu"), (10, 5, "cpu"), (2, 3, "cpu"), (2, 3, "default")]
 )
