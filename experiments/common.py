@@ -16,6 +16,7 @@ def base(experiment: str) -> ConfigDict:
     c.batch_size = 64  # examples in one discriminator step, over all devices
     c.d_steps = 1  # discriminator steps per generator step (n_critic)
     c.share_fake = True  # one generator pass serves the D and the G step; only where d_steps is 1
+    c.joint_pass = False  # one pass of D judges real and generated examples; for a D that does not mix examples
     c.simultaneous = False  # the generator answers the discriminator as it was before its step; only where d_steps is 1
     c.accumulate = 1  # parts of the batch, one after another, whose gradients are averaged: saves memory
     c.precision = "float32"  # "bfloat16": both networks compute in it while training; parameters stay float32

@@ -179,6 +179,7 @@ def make_game(
     augment = {**config.augment.to_dict(), "p": _value(config.augment.p, counting, "config.augment.p")}
     options["augmentation"] = read_augmentation(augment, shape)
     options["precision"] = config.precision
+    options["joint_pass"] = config.get("joint_pass", False)  # runs of older versions have no such field
     return game.make_game(generator, discriminator, make_loss(c), **options)
 
 

@@ -32,7 +32,7 @@ from jaxgan.sweeps.space import Space, as_parameters, check_space
 from jaxgan.sweeps.storage import open_storage
 from jaxgan.sweeps.study import Study
 from jaxgan.sweeps.table import Table
-from jaxgan.workdir import plain
+from jaxgan.workdir import CAME_LATER, plain
 
 TRIALS = 20  # of a search space, where nobody says how many
 _MAY_CHANGE = ("parallel", "shard_state", "population_devices", "steps_per_call", "health", "log_every")
@@ -172,7 +172,11 @@ def _check(config: ConfigDict, objective: str) -> _Plan:
 
 def _record(config: ConfigDict, space: Space) -> dict:
     """What has to be the same when a sweep goes on, for its trials to compare."""
-    common = {name: value for name, value in plain(config).items() if name not in _MAY_CHANGE}
+    common = {
+        name: value
+        for name, value in plain(config).items()
+        if name not in _MAY_CHANGE and CAME_LATER.get(name, "always there") != value
+    }
     return {"config": common, "points": None if space.points is None else plain(list(space.points))}
 
 

@@ -48,6 +48,8 @@ MAY_CHANGE = (
     "stop",
     "health",
 )
+# Fields that came after the first runs, with what a run did before there were such.
+CAME_LATER = {"joint_pass": False}
 _PARTS = ("config", "overrides", "data")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy")
 
@@ -150,7 +152,7 @@ class Workdir:
             f"  {name}: {a!r} there, {b!r} here"
             for section in ("config", "data")
             for name, a, b in differences(old[section], new[section])
-            if section == "data" or not any(name == may or name.startswith(may + ".") for may in MAY_CHANGE)
+            if section == "data" or not (_may_change(name) or (a == "absent" and CAME_LATER.get(name) == b))
         ]
         if found:
             raise CheckpointError(
@@ -205,6 +207,10 @@ def plain(value):
     if isinstance(value, ConfigDict):
         value = value.to_dict()
     return json.loads(json.dumps(value, default=lambda number: number.item()))
+
+
+def _may_change(name: str) -> bool:
+    return any(name == may or name.startswith(may + ".") for may in MAY_CHANGE)
 
 
 def _is_scratch(file: pathlib.Path) -> bool:

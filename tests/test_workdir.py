@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from experiments.common import base
 from jaxgan import workdir as module
 from jaxgan.errors import CheckpointError
-from jaxgan.workdir import MAY_CHANGE, Workdir, environment, plain, write_json
+from jaxgan.workdir import CAME_LATER, MAY_CHANGE, Workdir, environment, plain, write_json
 
 DATA = {"name": "mnist5k", "shape": (28, 28, 1), "dtype": "uint8", "examples": 5000, "label_names": ("a", "b")}
 
@@ -85,6 +85,15 @@ def test_a_field_that_one_of_them_lacks_is_absent(claimed):
         "  model.generator.kernel: 'absent' there, 5 here",
         "  model.generator.widths: [8, 4] there, 'absent' here",
     ]
+
+
+def test_a_run_from_before_a_field_did_what_its_default_says(claimed):
+    record = json.loads((claimed / "config.json").read_text())
+    for name, value in CAME_LATER.items():
+        assert record["config"].pop(name) == value
+    (claimed / "config.json").write_text(json.dumps(record))
+    assert refused(claimed, config(joint_pass=True)).splitlines()[1:-1] == ["  joint_pass: 'absent' there, True here"]
+    Workdir(claimed).claim(config(), {"seed": 0}, DATA)
 
 
 def test_every_field_that_may_change_exists(claimed):

@@ -71,6 +71,11 @@ def iterate(params, collections, iterations: int = 1):
     return {**collections, SPECTRAL: moved}
 
 
+def mixes_examples(module: nn.Module, collections) -> bool:
+    """Whether what a module makes of an example depends on the others of its batch."""
+    return "batch_stats" in collections or getattr(module, "mixes_examples", False)
+
+
 def _cast(tree, dtype):
     """The floating point numbers of a tree in another type; labels stay whole numbers."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)

@@ -41,6 +41,7 @@ def make_game(
     augmentation: Augmentation = Augmentation(),  # noqa: B008
     precision: str = "float32",
     batch_stats: str = "synchronised",
+    joint_pass: bool = False,
 ) -> Game:
     """The game of two linen modules.
 
@@ -63,6 +64,9 @@ def make_game(
         precision: what both networks compute in while training, of `PRECISIONS`; their parameters are float32.
         batch_stats: what the networks take for the batch (batch norm, the spread in a minibatch): "synchronised", the
             global one, or "per_device", each device its own part. Losses are of the global batch in either case.
+        joint_pass: real and generated examples go through the discriminator together in its step, as one batch of twice
+            the size: the same numbers (dropout and noise draw others), in fewer and larger products. For a
+            discriminator that does not mix examples.
 
     Raises:
         ConfigError: unknown names, or values out of range or that do not go together.
@@ -76,7 +80,7 @@ def make_game(
     terms = read_penalties(penalties or {})
     said = read_heads(auxiliary or {}, has_labels=bool(shares), codes=codes)
     fields = (latent_size, terms, top_k, packing, tuple(spectral_norm), shares, said, codes, augmentation)
-    fields += (precision, batch_stats == "synchronised")
+    fields += (precision, batch_stats == "synchronised", joint_pass)
     game = _Standard(generator, discriminator, loss, *fields)
     return Game(
         game.init,
@@ -108,6 +112,7 @@ class _Standard:
     augmentation: Augmentation
     precision: str
     synchronised: bool
+    joint_pass: bool
 
     def init(self, key, batch):
         key_g, key_d = jax.random.split(key)
@@ -116,6 +121,11 @@ class _Standard:
         normalised = [side in self.spectral_norm for side in SIDES]
         params_g, collections_g = networks.initialise(self.generator, key_g, (z, label), normalised[0])
         params_d, collections_d = networks.initialise(self.discriminator, key_d, (shown, label), normalised[1])
+        if self.joint_pass and networks.mixes_examples(self.discriminator, collections_d):
+            raise ConfigError(
+                "config.joint_pass: this discriminator compares the examples of a batch, and would compare real ones "
+                "with generated ones"
+            )
         variables = {"generator": collections_g, "discriminator": collections_d}
         adaptive = {**initial_state(self.penalties), **self.augmentation.initial()}
         return params_g, params_d, {**variables, "adaptive": adaptive}
@@ -130,8 +140,10 @@ class _Standard:
         collections = networks.iterate(params_d, variables["discriminator"])
         before = variables = {**variables, "discriminator": collections}
         real, fake = pack(batch["real"], self.packing), pack(jax.lax.stop_gradient(fake), self.packing)
-        real_logits, real_said, variables = self._judge(params_d, variables, real, batch, key_real_pass, axis_name)
-        fake_logits, fake_said, variables = self._judge(params_d, variables, fake, batch, key_fake_pass, axis_name)
+        judge = self._judge_together if self.joint_pass else self._judge_apart
+        (real_logits, real_said), (fake_logits, fake_said), variables = judge(
+            params_d, variables, real, fake, batch, (key_real_pass, key_fake_pass), axis_name
+        )
         # Of the global batch, because some losses compare an example with the mean of all others.
         r, f = _gather((real_logits, fake_logits), axis_name)
         value = jnp.mean(self.loss.discriminator(r, f))
@@ -245,12 +257,35 @@ class _Standard:
     def _judge(self, params_d, variables, x, batch, key, axis_name):
         """What the discriminator says of x: logits, the heads' outputs, and the variables after its pass."""
         index, label = batch["index"][:: self.packing], self._labels(batch)
-        key_augment = jax.random.fold_in(key, 1)
-        x = self.augmentation.view(_adaptive(variables), _images(batch), key_augment, index)(x)
+        x = self._shown(variables, x, batch, key)
         collections = variables["discriminator"]
         out, collections = self._apply(self.discriminator, params_d, collections, (x, label), index, key, axis_name)
         logits, said = out if self.heads else (out, {})
         return logits, said, {**variables, "discriminator": collections}
+
+    def _judge_apart(self, params_d, variables, real, fake, batch, keys, axis_name):
+        """(logits, heads' outputs) of real and of generated examples, each in a pass, and the variables after both."""
+        *of_real, variables = self._judge(params_d, variables, real, batch, keys[0], axis_name)
+        *of_fake, variables = self._judge(params_d, variables, fake, batch, keys[1], axis_name)
+        return of_real, of_fake, variables
+
+    def _judge_together(self, params_d, variables, real, fake, batch, keys, axis_name):
+        """`_judge_apart` in one pass."""
+        index, label = batch["index"][:: self.packing], self._labels(batch)
+        both = [self._shown(variables, x, batch, key) for x, key in zip((real, fake), keys, strict=True)]
+        inputs = (jnp.concatenate(both), None if label is None else jnp.concatenate([label, label]))
+        places = jnp.concatenate([2 * index, 2 * index + 1])  # in a global batch of both, whatever the devices
+        out, collections = self._apply(
+            self.discriminator, params_d, variables["discriminator"], inputs, places, keys[0], axis_name
+        )
+        out, half = out if self.heads else (out, {}), len(real)
+        of_real, of_fake = jax.tree.map(lambda x: x[:half], out), jax.tree.map(lambda x: x[half:], out)
+        return of_real, of_fake, {**variables, "discriminator": collections}
+
+    def _shown(self, variables, x, batch, key):
+        """Examples, or packs of them, augmented."""
+        index, key_augment = batch["index"][:: self.packing], jax.random.fold_in(key, 1)
+        return self.augmentation.view(_adaptive(variables), _images(batch), key_augment, index)(x)
 
     def _view(self, params_g, params, variables, batch, key, axis_name, **more):
         """What penalties see; their draws are their own."""

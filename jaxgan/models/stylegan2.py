@@ -143,6 +143,10 @@ class Discriminator(nn.Module):
     code_size: int = 0
     axis_name: str | None = None
 
+    @property
+    def mixes_examples(self) -> bool:
+        return self.group_size > 1
+
     @nn.compact
     def __call__(
         self, x: jax.Array, label: jax.Array | None = None, *, train: bool, index: jax.Array | None = None
