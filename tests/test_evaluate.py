@@ -46,6 +46,9 @@ def test_every_evaluation_of_the_run_is_on_record(run):
     rows = [json.loads(line) for line in (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()]
     for entry, row in zip(while_training, rows, strict=True):
         assert entry["values"].items() <= row.items()
+        # The line alone says under which protocol its numbers were measured.
+        assert entry == {"step": row["step"], "while_training": True, **row["protocol"], "values": entry["values"]}
+        assert {"samples", "reference", "features", "resize", "dtype", "ema", "seed"} <= set(row["protocol"])
         assert entry["samples"] == 16 and entry["reference"]["name"] == "train"
         assert len(entry["reference"]["sha256"]) == 64
 
