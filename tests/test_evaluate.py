@@ -128,8 +128,9 @@ def test_samples_from_files(tmp_path):
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / "folder" / f"{i}.png")
     np.testing.assert_array_equal(read_samples(str(tmp_path / "folder")), pictures)
-    np.savez(tmp_path / "p.npz", pictures)
-    np.testing.assert_array_equal(read_samples(str(tmp_path / "p.npz")), pictures)
+    for arrays in ({"arr_0": pictures}, {"x": pictures}, {"mu": np.zeros(3), "arr_0": pictures, "arr_1": np.arange(3)}):
+        np.savez(tmp_path / "p.npz", **arrays)
+        np.testing.assert_array_equal(read_samples(str(tmp_path / "p.npz")), pictures)
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "floats", "objects"])
