@@ -175,10 +175,13 @@ def read_samples(path: str) -> np.ndarray:
 
 
 def table(columns: dict[str, dict], evaluator: Evaluator) -> str:
-    """The numbers of entries side by side, with the floor beside them and the classes of the samples below."""
+    """The numbers of entries side by side, with the floor beside them and the classes of the samples below.
+
+    Statistics from a file have no halves, and so no floor.
+    """
     first, *_ = columns.values()
     half = count_text(evaluator.reference_size // 2)
-    rows = [["", *columns, f"floor ({half} real against {half})"]]
+    rows = [["", *columns, f"floor ({half} real against {half})" if first["floor"] else ""]]
     floors = [*first["floor"].values()] or [None] * len(first["values"])
     for (name, _), lowest in zip(first["values"].items(), floors, strict=True):
         numbers = [f"{entry['values'][name]:.4g}" for entry in columns.values()]

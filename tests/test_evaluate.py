@@ -111,6 +111,18 @@ def test_samples_of_somebody_else(tmp_path):
     assert entry["path"].endswith("theirs.npz") and entry["samples"] == 60
 
 
+def test_statistics_from_a_file_have_no_floor(tmp_path):
+    np.savez(tmp_path / "points.npz", np.zeros((20, 2), np.float32))
+    np.savez(tmp_path / "ring.npz", mu=np.zeros(2), sigma=np.eye(2))
+    text = evaluate_samples(
+        str(tmp_path / "points.npz"), toy2d.get_config(), statistics=str(tmp_path / "ring.npz"), metrics=("fid",)
+    )
+    head, line = text.splitlines()
+    assert head.split() == ["points.npz"] and line.split() == ["fid20_ring_raw", "2"]  # a point against a unit Gaussian
+    (entry,) = entries(tmp_path)
+    assert entry["floor"] == {} and entry["reference"]["name"] == "ring"
+
+
 def test_another_network_than_the_run_s_takes_over_neither_its_weights_nor_its_resize(tmp_path):
     config = toy2d.get_config("tiny")
     config.eval.update({"features": "inception", "weights": "gone.pth", "resize": "torch"})
