@@ -180,8 +180,9 @@ class Run:
         rows, self._rows = self._rows, []
         for row in rows:
             self._metrics.write(row)
-            self._tensorboard.scalars(row)
-            self._progress.show(row, self.recorder.seconds_left(row["step"], self.total))
+            numbers = {name: value for name, value in row.items() if name != "protocol"}
+            self._tensorboard.scalars(numbers)
+            self._progress.show(numbers, self.recorder.seconds_left(row["step"], self.total))
 
     def is_exchange(self, step: int, every: int) -> bool:
         """Whether this step is that of an evaluation, of every so many, after which there is more to train."""

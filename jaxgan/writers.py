@@ -61,7 +61,7 @@ class TensorBoard:
 
     def scalars(self, row: dict) -> None:
         for name, value in row.items():
-            if name not in ("step", "time", "protocol"):
+            if name not in ("step", "time"):
                 self._writer.add_scalar(name, value, row["step"])
 
     def picture(self, name: str, image: Image.Image, step: int) -> None:
