@@ -1,12 +1,12 @@
-"""Metrics on the same features: jaxgan's against torch-fidelity's, prdc's and pytorch-fid's arithmetic.
+"""Metrics on the same features: jaxgan's against torch-fidelity's, prdc's and pytorch-fid's arithmetic; and Inception.
 
     python benchmarks/metrics_vs_peers.py [--n=10000] [--size=2048] [--rounds=3] [--json=result.json]
     python benchmarks/metrics_vs_peers.py --n=1000 --size=256 --rows kid precision_recall
 
 Features are float32 `[n, size]` of either kind, drawn here: not negative, correlated, as Inception's are. Every side is
-a process of its own, with all cores, that works only when it is its turn; still, measure on an idle machine. The ratio
-is the median of the rounds' ratios, the faster peer's time over ours: above 1, jaxgan is the faster one. All sides'
-results are compared before the table is printed.
+a process of its own, with all cores, that works only when it is its turn; still, measure on an idle machine, or on one
+core (`taskset`) by the processor's time (--processor). The ratio is the median of the rounds' ratios, the faster peer's
+time over ours: above 1, jaxgan is the faster one. All sides' results are compared before the table is printed.
 
     covariance          mean and covariance of one set, from the features on the host, in batches of 250 where
                         it is a stream: ours on the device (float32) and on the host (float64), np.cov elsewhere
@@ -15,6 +15,8 @@ results are compared before the table is printed.
     inception_score     of logits [n, 1008], 10 splits
     precision_recall    k = 3
     density_coverage    k = 5; prdc has no function for these two alone, and computes precision and recall as well
+    inception           features and logits of 64 (--pictures) pictures of 32x32, from uint8: the resize to 299x299 and
+                        the network, with random weights, which cost what the published ones do
 
 torch-fidelity is called below its command line, on features. pytorch-fid's arithmetic is SciPy's matrix square root of
 the product of the covariances, and np.cov; SciPy's version is printed, because sqrtm changed between versions.
@@ -27,6 +29,7 @@ import json
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
 from functools import partial
 
@@ -34,11 +37,12 @@ import numpy as np
 from common import ROOT, Side, cores, machine, serve
 
 SIDES = ("jaxgan", "jaxgan device", "torch-fidelity", "pytorch-fid", "prdc")
-ROWS = ("covariance", "frechet", "kid", "inception_score", "precision_recall", "density_coverage")
+ROWS = ("covariance", "frechet", "kid", "inception_score", "precision_recall", "density_coverage", "inception")
 BATCH = 250  # of the stream
+PICTURES_AT_A_TIME = 8  # of torch-fidelity's side, which takes a third longer with its 64; ours chooses for itself
 CLASSES = 1008
 # Between sides, relative: what single precision does to them. Neighbours are counted, and ties may fall either way.
-TOLERANCES = {"covariance": 1e-5, "frechet": 1e-4, "kid": 1e-3, "inception_score": 1e-6}
+TOLERANCES = {"covariance": 1e-5, "frechet": 1e-4, "kid": 1e-3, "inception_score": 1e-6, "inception": 1e-5}
 COUNTED = 2e-3
 
 
@@ -58,7 +62,24 @@ def subset_size(n: int) -> int:
     return min(1000, n // 10) if n < 10_000 else 1000
 
 
-def make_jaxgan(data, size):
+def make_pictures(n: int) -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 256, (n, 32, 32, 3)).astype(np.uint8)
+
+
+def write_weights(file: str) -> None:
+    """Random ones by PyTorch's names, for both sides."""
+    sys.path.insert(0, str(ROOT))
+    from tests.metrics.inception_goldens import random_state_dict
+
+    np.savez(file, **random_state_dict())
+
+
+def some_of(features: np.ndarray) -> list[float]:
+    """Of the features of some pictures, enough to compare."""
+    return features[:8, ::64].ravel().tolist()
+
+
+def make_jaxgan(data, args):
     sys.path.insert(0, str(ROOT))
     from jaxgan.metrics.frechet import frechet_distance, mean_and_covariance
     from jaxgan.metrics.inception_score import inception_score
@@ -77,27 +98,32 @@ def make_jaxgan(data, size):
     }, f"NumPy {np.__version__}"
 
 
-def make_device(data, size):
+def make_device(data, args):
     import jax
 
     sys.path.insert(0, str(ROOT))
     from jaxgan.metrics import moments
+    from jaxgan.metrics.features import extract, load_features
 
     update = jax.jit(moments.update, donate_argnums=0)
     end = len(data["real"]) // BATCH * BATCH
 
     def covariance():
-        result = moments.empty(size)
+        result = moments.empty(args.size)
         for start in range(0, end, BATCH):
             result = update(result, data["real"][start : start + BATCH])
         if end < len(data["real"]):
             result = update(result, data["real"][end:])
         return [moments.finish(result)[1].trace()]
 
-    return {"covariance": covariance}, f"JAX {jax.__version__}, {jax.devices()[0].platform}"
+    functions = {"covariance": covariance}
+    if args.weights:
+        network, shown = load_features("inception", weights=args.weights), make_pictures(args.pictures)
+        functions["inception"] = lambda: some_of(extract(network, shown)["features"])
+    return functions, f"JAX {jax.__version__}, {jax.devices()[0].platform}"
 
 
-def make_torch_fidelity(data, size):
+def make_torch_fidelity(data, args):
     import torch
 
     sys.path.insert(0, str(ROOT))
@@ -110,6 +136,7 @@ def make_torch_fidelity(data, size):
     torch.set_num_threads(cores())
     real, fake, logits = (torch.from_numpy(data[name]) for name in ("real", "fake", "logits"))
     statistics = [metric_fid.fid_features_to_statistics(x) for x in (real, fake)]
+    inception = {"inception": torch_inception(args)} if args.weights else {}
     kid_options = {"kid_subsets": 100, "kid_subset_size": subset_size(len(real)), "rng_seed": 2020, "verbose": False}
     return {
         "covariance": lambda: [metric_fid.fid_features_to_statistics(real)["sigma"].trace()],
@@ -118,10 +145,28 @@ def make_torch_fidelity(data, size):
         "inception_score": lambda: list(metric_isc.isc_features_to_metric(logits).values()),
         # Its first features are the generated ones.
         "precision_recall": lambda: metric_prc.calculate_precision_recall_full(fake, real, 3),
+        **inception,
     }, f"torch-fidelity {version}, PyTorch {torch.__version__}"
 
 
-def make_pytorch_fid(data, size):
+def torch_inception(args):
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    with tempfile.TemporaryDirectory() as folder, np.load(args.weights) as arrays:
+        file, layers = f"{folder}/weights.pth", ["2048", "logits_unbiased"]
+        torch.save({name: torch.from_numpy(arrays[name]) for name in arrays}, file)
+        network = FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=file)
+    batches = torch.from_numpy(make_pictures(args.pictures).transpose(0, 3, 1, 2).copy()).split(PICTURES_AT_A_TIME)
+
+    def features():
+        with torch.no_grad():
+            return some_of(torch.cat([network(batch)[0] for batch in batches]).numpy())
+
+    return features
+
+
+def make_pytorch_fid(data, args):
     import scipy.linalg
 
     def covariance(x):
@@ -141,7 +186,7 @@ def make_pytorch_fid(data, size):
     }, f"SciPy {scipy.__version__}"
 
 
-def make_prdc(data, size):
+def make_prdc(data, args):
     from prdc import compute_prdc
 
     def both():
@@ -158,21 +203,25 @@ MAKE = dict(zip(SIDES, (make_jaxgan, make_device, make_torch_fidelity, make_pyto
 
 def make(args: argparse.Namespace):
     """A side's process: for a row, its time in seconds and what came out."""
-    functions, versions = MAKE[args.work](make_data(args.n, args.size), args.size)
+    functions, versions = MAKE[args.work](make_data(args.n, args.size), args)
+
+    clock = time.process_time if args.processor else time.perf_counter
 
     def answer(row):
-        start = time.perf_counter()
+        start = clock()
         result = functions[row]()
-        return {"seconds": time.perf_counter() - start, "result": [float(x) for x in result]}
+        return {"seconds": clock() - start, "result": [float(x) for x in result]}
 
     return {"rows": list(functions), "versions": versions}, answer
 
 
-def start(args: argparse.Namespace) -> list[Side]:
+def start(args: argparse.Namespace, weights: str) -> list[Side]:
     sides = []
     for name in SIDES:
         python = sys.executable if name.startswith("jaxgan") else args.peer_python
-        options = [f"--n={args.n}", f"--size={args.size}", f"--work={name}"]
+        options = [f"--n={args.n}", f"--size={args.size}", f"--pictures={args.pictures}", f"--work={name}"]
+        options += [f"--weights={weights}"] if weights else []
+        options += ["--processor"] if args.processor else []
         side = Side(name, [python, __file__, *options])
         if "error" in side.facts:
             print(f"{name} is left out: {side.facts['error']}")
@@ -188,18 +237,26 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which metrics")
     parser.add_argument("--n", type=int, default=10_000, help="examples of either kind")
     parser.add_argument("--size", type=int, default=2048, help="features")
+    parser.add_argument("--pictures", type=int, default=64, help="for Inception")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processor", action="store_true", help="the processor's time: for a machine that is not idle")
     parser.add_argument("--peer_python", default=sys.executable, help="the interpreter that has the peers")
     parser.add_argument("--json", help="a file for the result")
     parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--weights", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         serve(partial(make, args))
         return
 
     print(f"{machine()}\n{args.n} x {args.size} features of either kind, float32, {args.rounds} rounds")
-    sides = start(args)
-    result = {"machine": machine(), "n": args.n, "size": args.size, "rounds": args.rounds}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = f"{folder}/inception.npz" if "inception" in args.rows else ""
+        if weights:
+            write_weights(weights)
+        sides = start(args, weights)
+    result = {"machine": machine(), "n": args.n, "size": args.size, "rounds": args.rounds, "pictures": args.pictures}
+    result |= {"clock": "processor" if args.processor else "wall"}
     result["versions"] = {side.name: side.facts["versions"] for side in sides}
     result["rows"] = time_rows(args, sides)
     for side in sides:

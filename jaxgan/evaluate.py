@@ -132,10 +132,10 @@ def evaluate(
 
 
 def evaluate_samples(path: str, config: ConfigDict, **protocol: Any) -> str:
-    """Measures samples that somebody made: an .npz (its first array, uint8 [N, H, W, C] or points [N, D]) or a folder.
+    """Measures samples that somebody made: an .npz (arr_0, or the first array) or a folder.
 
     Args:
-        path: of the file or folder.
+        path: of the file, uint8 [N, H, W, C] or points [N, D], or of a folder of pictures.
         config: names the reference's data set, see experiments/common.py.
         protocol: see `evaluate`.
 
@@ -166,7 +166,7 @@ def read_samples(path: str) -> np.ndarray:
         return data.load("folder", path=path).arrays["real"]
     try:
         with np.load(path, allow_pickle=False) as stored:
-            samples = stored[stored.files[0]]
+            samples = stored["arr_0" if "arr_0" in stored else stored.files[0]]
     except Exception as error:  # NumPy raises anything, from BadZipFile to SyntaxError, for a damaged file
         raise DataError(f"cannot read samples from {path}: {error}. An .npz with one array, or a folder of pictures.")
     if not (samples.ndim == 4 and samples.dtype == np.uint8) and samples.ndim != 2:
@@ -175,10 +175,13 @@ def read_samples(path: str) -> np.ndarray:
 
 
 def table(columns: dict[str, dict], evaluator: Evaluator) -> str:
-    """The numbers of entries side by side, with the floor beside them and the classes of the samples below."""
+    """The numbers of entries side by side, with the floor beside them and the classes of the samples below.
+
+    Statistics from a file have no halves, and so no floor.
+    """
     first, *_ = columns.values()
     half = count_text(evaluator.reference_size // 2)
-    rows = [["", *columns, f"floor ({half} real against {half})"]]
+    rows = [["", *columns, f"floor ({half} real against {half})" if first["floor"] else ""]]
     floors = [*first["floor"].values()] or [None] * len(first["values"])
     for (name, _), lowest in zip(first["values"].items(), floors, strict=True):
         numbers = [f"{entry['values'][name]:.4g}" for entry in columns.values()]

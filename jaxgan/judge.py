@@ -44,7 +44,7 @@ class Judge:
         evaluator: Evaluator | None = None,
     ):
         c, stop, health = config.eval, config.stop, config.health
-        self._generator, self._key, self._samples = generator, key, c.samples
+        self._generator, self._key, self._samples, self._seed = generator, key, c.samples, config.seed
         if c.samples < 2:
             raise ConfigError(f"config.eval.samples {c.samples}: two or more are needed")
         self._evaluator = evaluator or evaluator_of(config, dataset)
@@ -68,10 +68,14 @@ class Judge:
             if self._stop and memory["stop"]:
                 self._stop.memory = memory["stop"]
 
+    @property
+    def protocol(self) -> dict:
+        """What the numbers depend on beside the state; goes with them wherever they are written. JSON."""
+        return {"ema": True, "seed": self._seed, **self._evaluator.protocol(self._samples)}
+
     def record(self, step: int, values: dict[str, float]) -> dict:
         """An entry of evaluation.json."""
-        protocol = {"ema": True, "seed": "of the run", **self._evaluator.protocol(self._samples)}
-        return {"step": step, "while_training": True, **protocol, "values": values}
+        return {"step": step, "while_training": True, **self.protocol, "values": values}
 
     @property
     def is_satisfied(self) -> bool:

@@ -180,8 +180,9 @@ class Run:
         rows, self._rows = self._rows, []
         for row in rows:
             self._metrics.write(row)
-            self._tensorboard.scalars(row)
-            self._progress.show(row, self.recorder.seconds_left(row["step"], self.total))
+            numbers = {name: value for name, value in row.items() if name != "protocol"}
+            self._tensorboard.scalars(numbers)
+            self._progress.show(numbers, self.recorder.seconds_left(row["step"], self.total))
 
     def is_exchange(self, step: int, every: int) -> bool:
         """Whether this step is that of an evaluation, of every so many, after which there is more to train."""
@@ -219,7 +220,7 @@ class Run:
         with self.recorder.pause():
             if self.judge is not None and (at_end or due(step, self._eval_every)):
                 measured = Measured(*self.judge.measure(state, step))
-                self._annotate(step, measured.values)
+                self._annotate(step, {**measured.values, "protocol": self.judge.protocol})
                 if distributed.is_main():
                     self.folder.note_evaluation(self.judge.record(step, measured.values))
                 at_end = at_end or self.judge.is_satisfied
@@ -244,7 +245,7 @@ class Run:
                 self.checkpoints.save(state, host, badness)
                 self.recorder.last_good = step
 
-    def _annotate(self, step: int, values: dict[str, float]) -> None:
+    def _annotate(self, step: int, values: dict) -> None:
         """Adds values to the row of this step, which is made if there is none yet: a step has one row."""
         merge(self._rows, self._counting.row(step), values)
 

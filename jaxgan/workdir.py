@@ -3,7 +3,7 @@
     config.json        the resolved configuration, the overrides as typed, and the shape of the data
     environment.json   one entry a start: versions, devices, git commit
     evaluation.json    one entry an evaluation: its numbers, and the protocol that they depend on
-    metrics.jsonl      one line a logged step
+    metrics.jsonl      one line a logged step; with the numbers of an evaluation stands their protocol
     outcome.json       what became of a member of a population
     lineage.json       one entry each time that such a member went on from another one's state, with other values
     samples/*.png      pictures; checkpoints/ and tensorboard/ beside them

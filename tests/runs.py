@@ -44,6 +44,11 @@ def rows(workdir) -> list[dict]:
     ]
 
 
+def numbers(workdir) -> list[dict]:
+    """The rows without the protocol that stands beside the numbers of an evaluation."""
+    return [{name: value for name, value in row.items() if name != "protocol"} for row in rows(workdir)]
+
+
 def fingerprint(workdir, step) -> int:
     """The checksum over every bit of a checkpoint's state, which is verified whenever the checkpoint is read."""
     file = pathlib.Path(workdir) / "checkpoints" / str(step) / "host" / "metadata"

@@ -46,6 +46,9 @@ def test_every_evaluation_of_the_run_is_on_record(run):
     rows = [json.loads(line) for line in (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()]
     for entry, row in zip(while_training, rows, strict=True):
         assert entry["values"].items() <= row.items()
+        # The line alone says under which protocol its numbers were measured.
+        assert entry == {"step": row["step"], "while_training": True, **row["protocol"], "values": entry["values"]}
+        assert {"samples", "reference", "features", "resize", "dtype", "ema", "seed"} <= set(row["protocol"])
         assert entry["samples"] == 16 and entry["reference"]["name"] == "train"
         assert len(entry["reference"]["sha256"]) == 64
 
@@ -108,6 +111,18 @@ def test_samples_of_somebody_else(tmp_path):
     assert entry["path"].endswith("theirs.npz") and entry["samples"] == 60
 
 
+def test_statistics_from_a_file_have_no_floor(tmp_path):
+    np.savez(tmp_path / "points.npz", np.zeros((20, 2), np.float32))
+    np.savez(tmp_path / "ring.npz", mu=np.zeros(2), sigma=np.eye(2))
+    text = evaluate_samples(
+        str(tmp_path / "points.npz"), toy2d.get_config(), statistics=str(tmp_path / "ring.npz"), metrics=("fid",)
+    )
+    head, line = text.splitlines()
+    assert head.split() == ["points.npz"] and line.split() == ["fid20_ring_raw", "2"]  # a point against a unit Gaussian
+    (entry,) = entries(tmp_path)
+    assert entry["floor"] == {} and entry["reference"]["name"] == "ring"
+
+
 def test_another_network_than_the_run_s_takes_over_neither_its_weights_nor_its_resize(tmp_path):
     config = toy2d.get_config("tiny")
     config.eval.update({"features": "inception", "weights": "gone.pth", "resize": "torch"})
@@ -125,8 +140,9 @@ def test_samples_from_files(tmp_path):
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / "folder" / f"{i}.png")
     np.testing.assert_array_equal(read_samples(str(tmp_path / "folder")), pictures)
-    np.savez(tmp_path / "p.npz", pictures)
-    np.testing.assert_array_equal(read_samples(str(tmp_path / "p.npz")), pictures)
+    for arrays in ({"arr_0": pictures}, {"x": pictures}, {"mu": np.zeros(3), "arr_0": pictures, "arr_1": np.arange(3)}):
+        np.savez(tmp_path / "p.npz", **arrays)
+        np.testing.assert_array_equal(read_samples(str(tmp_path / "p.npz")), pictures)
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "floats", "objects"])

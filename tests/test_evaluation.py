@@ -112,9 +112,12 @@ def test_the_reference_s_features_are_kept_under_all_that_they_depend_on(tmp_pat
     assert sorted(tmp_path.iterdir()) == kept
 
 
-def test_statistics_from_a_file(tmp_path):
+@pytest.mark.parametrize("kind", ["TTUR", "ADM"])
+def test_statistics_from_a_file(kind, tmp_path):
     mean, covariance = mean_and_covariance(RNG.normal(size=(50, 3)))
-    np.savez(tmp_path / "cifar-10.npz", mu=mean, sigma=covariance)
+    # ADM's files hold the pictures, too, and statistics of spatial features for another distance.
+    others = {"arr_0": pictures(5), "mu_s": np.zeros(7), "sigma_s": np.eye(7)} if kind == "ADM" else {}
+    np.savez(tmp_path / "cifar-10.npz", mu=mean, sigma=covariance, **others)
     reference = read_statistics(str(tmp_path / "cifar-10.npz"), 3)
     by_file = Evaluator(EYE, reference)
     assert by_file.metrics == ("fid", "is") and by_file.floor() == {}

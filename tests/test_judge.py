@@ -60,8 +60,10 @@ def test_it_stops_when_the_number_is_good_for_long_enough_and_remembers():
 
 
 def test_the_record_says_what_the_numbers_depend_on():
-    entry = judge().record(7, {"swd500_train_raw": 1.0})
-    assert entry["step"] == 7 and entry["ema"] and entry["samples"] == 500
+    c = config()
+    c.seed = 5
+    entry = Judge(c, RING, Points(), KEY).record(7, {"swd500_train_raw": 1.0})
+    assert entry["step"] == 7 and entry["ema"] and entry["samples"] == 500 and entry["seed"] == 5
     assert entry["features"]["name"] == "raw" and entry["reference"]["size"] == 500
 
 

@@ -106,7 +106,7 @@ def extract(
     features: Features,
     pictures: np.ndarray,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -115,8 +115,8 @@ def extract(
     Args:
         features: the network.
         pictures: uint8 `[N, H, W, C]`, N >= 1; anything that can be sliced will do, such as a memory map.
-        batch_size: pictures at a time on all devices together, rounded up to a multiple of their number. The last
-            batch is filled up and its surplus cut.
+        batch_size: pictures at a time on all devices together, rounded up to a multiple of their number; by default
+            as many as suit the network and the devices. The last batch is filled up and its surplus cut.
         devices: all local ones by default.
         progress: called as `progress(done, N)` after every batch.
 
@@ -129,9 +129,10 @@ def extract(
     shape = np.shape(pictures)
     if len(shape) != 4 or pictures.dtype != np.uint8 or not shape[0]:
         raise ValueError(f"pictures must be uint8 [N, H, W, C] with N >= 1; these are {pictures.dtype} {shape}")
+    devices = tuple(devices or jax.local_devices())
+    batch_size = _batch_size(features, devices[0].platform) if batch_size is None else batch_size
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
-    devices = tuple(devices or jax.local_devices())
     mesh = Mesh(devices, (AXIS,))
     total = shape[0]
     batch = -(-min(batch_size, total) // len(devices)) * len(devices)
@@ -156,6 +157,11 @@ def extract(
         waiting = (start, out)
     fetch(*waiting)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _batch_size(features, platform):
+    # Layers of few enlarged pictures stay in a processor's cache: 64 at once take 1.4 times as long with Inception.
+    return 8 if features.resize != "none" and platform == "cpu" else 64
 
 
 @functools.cache

@@ -172,6 +172,13 @@ def test_progress_is_told_after_every_batch_in_order():
     assert told == [(4, 10), (8, 10), (10, 10)]
 
 
+@pytest.mark.parametrize(("resize", "first"), [("none", 64), ("tf1", 8), ("clean", 8)])
+def test_a_processor_takes_few_enlarged_pictures_at_a_time(resize, first):
+    told = []
+    extract(COUNTING._replace(resize=resize), pictures(70, 4), progress=lambda done, total: told.append(done))
+    assert told[0] == first and told[-1] == 70
+
+
 def test_pictures_may_lie_on_disk(tmp_path):
     np.save(tmp_path / "x.npy", pictures(5, 4))
     out = extract(COUNTING, np.load(tmp_path / "x.npy", mmap_mode="r"), batch_size=2)

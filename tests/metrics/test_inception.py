@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan.data import raw
+from jaxgan.data.cache import default_data_dir
 from jaxgan.metrics import resize, weights
 from jaxgan.metrics.features import INCEPTION_VARIABLE, extract, load_features
 from jaxgan.metrics.frechet import frechet_distance_from_features
@@ -220,10 +222,35 @@ def test_the_metrics_agree_with_torch_fidelity_from_end_to_end(live):
     print(fid, kid, score, found, theirs)
 
 
+needs_file = pytest.mark.skipif(not os.environ.get(INCEPTION_VARIABLE), reason=f"{INCEPTION_VARIABLE} names no file")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get(INCEPTION_VARIABLE), reason=f"{INCEPTION_VARIABLE} names no file")
+@needs_file
 def test_the_users_file_is_a_published_one_and_sees_differences():
     network = load_features("inception")
     assert network.weights_sha256 in weights.PUBLISHED
     out = extract(network, pictures(4))
     assert np.isfinite(out["features"]).all() and out["features"].min() >= 0 and out["logits"].std(0).mean() > 0.1
+
+
+def cifar10():
+    """The training pictures in the order of their authors' archive, where that lies; nothing is downloaded."""
+    folder = raw.manual_folder(raw.builder_of("cifar10", str(default_data_dir())))
+    file = folder / "cifar-10-binary.tar.gz"
+    if not file.exists():
+        pytest.skip(f"{file} is not there")
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)]
+    members = raw.read_members(file, names)
+    records = np.frombuffer(b"".join(members[name] for name in names), np.uint8).reshape(-1, 3073)
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.slow
+@needs_file
+def test_the_users_file_gives_cifar_10_its_published_score():
+    """50,000 pictures, for an accelerator: hours on a processor. The score is torch-fidelity's README's."""
+    out = extract(load_features("inception"), cifar10())
+    score = inception_score(out["logits"], shuffle_seed=2020)
+    assert score.mean == pytest.approx(11.23678, abs=1e-3)
+    assert score.std == pytest.approx(0.09514, abs=1e-3)

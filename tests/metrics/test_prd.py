@@ -17,8 +17,8 @@ def test_the_curve_is_the_closed_form():
     for i, angle in enumerate(np.linspace(0, np.pi / 2, 7)):
         if 0 < i < 6:
             expected = sum(min(np.tan(angle) * a, b) for a, b in zip(p, q, strict=True))
-            assert precision[i] == pytest.approx(expected, rel=1e-8)
-            assert recall[i] == pytest.approx(expected / np.tan(angle), rel=1e-8)
+            assert precision[i] == pytest.approx(expected, rel=1e-9)
+            assert recall[i] == pytest.approx(expected / np.tan(angle), rel=1e-9)
     assert (precision[0], recall[0]) == pytest.approx((0.0, 0.8), abs=1e-9)  # of p where q is
     assert (precision[6], recall[6]) == pytest.approx((0.4, 0.0), abs=1e-9)  # of q where p is
     assert precision.shape == recall.shape == (7,)

@@ -22,7 +22,7 @@ from tests.population.test_population import (
     plain_gradients,
     state_of,
 )
-from tests.runs import command, environment, fingerprint, launch, rows
+from tests.runs import command, environment, fingerprint, launch, numbers, rows
 from tests.small import assert_close, assert_equal
 
 R1 = "loss.penalties.r1"
@@ -167,7 +167,7 @@ def test_who_has_diverged_is_replaced_first_and_goes_on(tmp_path, caplog):
     assert "The other members go on" in caplog.text and "member_1 (diverged) goes on from member_" in caplog.text
     (entry,) = lineage(workdirs[1])
     assert entry["step"] == 20 and entry["badness"] is None and entry["member"] in (0, 2)
-    assert all(np.isfinite(value) for row in rows(workdirs[1]) for value in row.values())
+    assert all(np.isfinite(value) for row in numbers(workdirs[1]) for value in row.values())
     assert [row["step"] for row in rows(workdirs[1])][-1] == 40
     assert lineage(workdirs[0]) == lineage(workdirs[2]) == []
 

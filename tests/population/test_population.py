@@ -17,7 +17,7 @@ from jaxgan.overrides import apply_overrides
 from jaxgan.population import member, train_population
 from jaxgan.population.program import Program
 from jaxgan.train import train
-from tests.runs import command, environment, fingerprint, launch, rows
+from tests.runs import command, environment, fingerprint, launch, numbers, rows
 from tests.small import assert_close
 
 SHORT = {"duration": "4 steps", "log_every": "2 steps", "checkpoint_every": "2 steps", "sample_every": "0 steps"}
@@ -42,7 +42,8 @@ def state_of(workdir):
 
 
 def assert_same_rows(a, b):
-    a, b = rows(a), rows(b)
+    assert [row.get("protocol") for row in rows(a)] == [row.get("protocol") for row in rows(b)]
+    a, b = numbers(a), numbers(b)
     assert [sorted(row) for row in a] == [sorted(row) for row in b]
     for one, other in zip(a, b, strict=True):
         for name, value in one.items():
@@ -192,7 +193,7 @@ def test_who_diverges_or_is_stopped_is_frozen_and_the_others_do_not_notice(tmp_p
     # The one that diverged has kept what was good, and says what was not.
     assert str(population[1]) in caplog.text and " gave " in caplog.text
     assert outcomes[1].step < 20 and outcomes[1].values == {}
-    assert all(np.isfinite(value) for row in rows(population[1]) for value in row.values())
+    assert all(np.isfinite(value) for row in numbers(population[1]) for value in row.values())
     train(members[2], tmp_path / "alone")
     assert_close(state_of(population[2]), state_of(tmp_path / "alone"))
     # Started again, everybody stays where they are.
