@@ -14,7 +14,6 @@ from jaxgan.aot.hlo import Collective
 from jaxgan.aot.model import speed
 from jaxgan.aot.program import Program, compile_update, nearest_batch
 from jaxgan.aot.shapes import find_data_shape
-from jaxgan.shares import SMALLEST
 from jaxgan.state import TrainState, count_parameters
 
 GOAL = 0.95  # of weak scaling
@@ -113,8 +112,8 @@ class Gradients(NamedTuple):
     gathered: int  # parameters that come back from the devices that moved them, where the state is cut
     collectives: float  # that carry gradients or parameters; XLA splits and joins as it sees fit
     others: float  # the other collectives: statistics, logits, metrics
-    largest_other: int  # bytes of the largest array that is reduced and is no gradient
-    parameter_sized_others: int  # arrays of a parameter's size that are reduced once more; biases are not asked about
+    largest_other: int  # bytes of the largest array that travels and is neither a gradient nor a parameter gathered
+    parameter_sized_others: int  # arrays, of a kernel's size or larger than all kernels, that travel beside those
 
 
 def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int) -> Gradients:
@@ -125,20 +124,22 @@ def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int
         waiting[size] += d_steps
     expected = sum(size * times for size, times in waiting.items())
     kernels = {size for sizes in leaves.values() for size in sizes if 100 * size >= sum(sizes)}
-    to_gather = {size: times for size, times in waiting.items() if size >= SMALLEST}
+    longest = max(max(sizes) for sizes in leaves.values())
+    to_gather = Counter()  # what was scattered comes back
     waiting = {"all-gather": to_gather, **dict.fromkeys(hlo.REDUCTIONS, waiting)}
     travelled, carriers, others, largest, again = Counter(), 0.0, 0.0, 0, 0
-    # First what runs in each of D's steps, where one array has to be found as often; and from the largest, so that a
-    # bias that happens to be as long as a statistic is found among the gradients.
-    for c in sorted(collectives, key=lambda c: (c.times, c.bytes), reverse=True):
-        found, own = 0, waiting.get(c.kind, {})
+    # Reductions before gathers. First what runs in each of D's steps, where one array has to be found as often; and
+    # from the largest, so that a bias that happens to be as long as a statistic is found among the gradients.
+    for c in sorted(collectives, key=lambda c: (c.kind in hlo.REDUCTIONS, c.times, c.bytes), reverse=True):
+        found, own, times = 0, waiting.get(c.kind, {}), round(c.times)
         for size in c.sizes:
-            if own.get(size, 0) >= round(c.times):
-                own[size] -= round(c.times)
-                found += size * round(c.times)
-            elif c.kind in hlo.REDUCTIONS:
+            if own.get(size, 0) >= times:
+                own[size] -= times
+                found += size * times
+                to_gather[size] += times * (c.kind == "reduce-scatter")
+            else:
                 largest = max(largest, 4 * size)
-                again += size in kernels
+                again += size in kernels or size >= longest
         travelled[c.kind] += found
         # A collective is the gradients' if they are most of it: a statistic alone may be as long as a bias.
         is_carrier = 4 * found >= c.bytes * c.times / 2 > 0

@@ -24,7 +24,7 @@ def reduce(*sizes, times=1.0, kind="all-reduce"):
 
 
 def test_gradients_are_found_by_their_sizes():
-    found = gradients([reduce(100, 10), reduce(50, 5, times=3.0), reduce(7), reduce(900, kind="all-gather")], State, 3)
+    found = gradients([reduce(100, 10), reduce(50, 5, times=3.0), reduce(7), reduce(6, kind="all-gather")], State, 3)
     assert found.expected == found.reduced == 110 + 3 * 55
     assert (found.collectives, found.others, found.largest_other, found.parameter_sized_others) == (4, 2, 28, 0)
 
@@ -37,6 +37,15 @@ def test_gradients_may_be_split_over_collectives_and_joined_with_others():
 def test_parameters_that_are_reduced_twice_or_never_show():
     assert gradients([reduce(100, 10), reduce(50, 5), reduce(100)], State, 1).parameter_sized_others == 1
     assert gradients([reduce(100, 10), reduce(50)], State, 1).reduced == 160
+
+
+@pytest.mark.parametrize("kind", ["all-gather", "all-to-all", "collective-permute", "all-reduce"])
+@pytest.mark.parametrize("size", [100, 900], ids=["as a kernel", "larger than all"])
+def test_whatever_else_of_a_parameter_s_size_travels_is_found(kind, size):
+    """A gather of parameters too, where no reduction has scattered them."""
+    found = gradients([reduce(100, 10), reduce(50, 5), reduce(size, 6, kind=kind)], State, 1)
+    assert found.reduced == found.expected and found.gathered == 0
+    assert (found.largest_other, found.parameter_sized_others) == (4 * size, 1)
 
 
 def test_logits_as_long_as_a_kernel_are_no_gradient():
