@@ -1,7 +1,7 @@
 """Everything that is to be said of a compiled update, as plain values."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,9 @@ from jaxgan.aot import hlo
 from jaxgan.aot.chips import Pod, find_pod
 from jaxgan.aot.hlo import Collective
 from jaxgan.aot.model import speed
-from jaxgan.aot.program import Program, compile_update, nearest_batch
+from jaxgan.aot.program import Program, compile_update, nearest_batch, nearest_widths
 from jaxgan.aot.shapes import find_data_shape
+from jaxgan.overrides import with_values
 from jaxgan.state import TrainState, count_parameters
 
 GOAL = 0.95  # of weak scaling
@@ -37,13 +38,12 @@ def examine(config: ConfigDict, topology: str | None = None, data_shape: str = "
     data = find_data_shape(config, data_shape)
     available = pod.chip.memory if pod.chip else None
 
-    def compile_at(batch_size: int) -> Program:
-        other = config.copy_and_resolve_references()
-        other.batch_size = batch_size
-        logging.info("compiling for %s with a batch of %d", pod.name, batch_size)
-        return compile_update(other, pod.devices, data, available)
+    def compile_with(changed: Mapping[str, Any]) -> Program:
+        how = ", ".join(f"config.{name}={value}" for name, value in changed.items())
+        logging.info("compiling for %s with %s", pod.name, how)
+        return compile_update(with_values(config, changed), pod.devices, data, available)
 
-    program = compile_at(config.batch_size)
+    program = compile_with({"batch_size": config.batch_size})
     memory, counting = program.memory, program.experiment.counting
     state = jax.eval_shape(program.experiment.new_state)
     devices = len(program.parallel.devices)
@@ -65,8 +65,11 @@ def examine(config: ConfigDict, topology: str | None = None, data_shape: str = "
         "fits": memory.fits,
     }
     if memory.fits is False:
-        suggestion = nearest_batch(program, compile_at)
+        suggestion = nearest_batch(program, lambda batch: compile_with({"batch_size": batch}))
         report["suggestion"] = suggestion._asdict() if suggestion else None
+        if suggestion is None:
+            narrower = nearest_widths(program, data, compile_with)
+            report["narrower"] = narrower._asdict() if narrower else None
     if program.compiled is not None:
         report |= _work(program, pod, state)
     return report

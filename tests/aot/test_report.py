@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from experiments import dcgan, r3gan, sngan
+from experiments import dcgan, mlp, r3gan, sngan
 from jaxgan.aot import examine, in_words
+from jaxgan.aot import report as report_of
+from jaxgan.aot.chips import Chip, Pod
 from jaxgan.aot.hlo import Collective
 from jaxgan.aot.report import gradients
 
@@ -116,6 +118,21 @@ def test_one_device_has_nothing_to_reduce():
     report = examine(config)
     assert report["devices"] == 1 and report["collectives"] == {} and report["gradients"]["others"] == 0
     assert "gradients" not in in_words(report)
+
+
+@pytest.mark.slow  # three compilations
+def test_networks_that_fit_with_no_batch_find_narrower_ones_that_do(monkeypatch):
+    config = mlp.get_config()
+    config.parallel = "jit"
+    chip = Chip("toy", memory=20e6, flops=1.0, bandwidth=1.0, link=1.0, axes=1, ring=1)
+    monkeypatch.setattr(report_of, "find_pod", lambda name: Pod("toy", jax.devices()[:1], chip, ()))
+    report = examine(config)
+    assert report["fits"] is False and report["suggestion"] is None
+    widths = report["narrower"]["widths"]
+    assert report["narrower"]["compiled"] and 4e6 < report["narrower"]["total"] <= 20e6
+    config.model.generator.hidden, config.model.discriminator.hidden = widths.values()
+    assert examine(config)["memory"]["total"] == report["narrower"]["total"]
+    assert f"config.model.generator.hidden={widths['model.generator.hidden']}" in in_words(report)
 
 
 needs_tpu = pytest.mark.usefixtures("libtpu")
