@@ -104,6 +104,14 @@ def test_the_discriminator_reduces_its_gradients_at_each_of_its_steps():
 
 
 @pytest.mark.slow  # one more compilation
+def test_a_batch_in_parts_reduces_its_gradient_once(report):
+    config = dcgan.get_config("tiny")
+    config.accumulate = 2
+    g = examine(config)["gradients"]
+    assert g["reduced"] == g["expected"] == report["gradients"]["expected"] and g["parameter_sized_others"] == 0
+
+
+@pytest.mark.slow  # one more compilation
 def test_the_work_of_an_update_does_not_depend_on_the_updates_of_a_call(report):
     config = dcgan.get_config("tiny")
     config.steps_per_call = 4
