@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+from jax.experimental import topologies
 
-from experiments import biggan, dcgan, mlp
+from experiments import biggan, dcgan, mlp, toy2d
 from jaxgan.aot import program as aot_program
+from jaxgan.aot.chips import find_pod
 from jaxgan.aot.program import (
     Memory,
     Narrower,
@@ -189,3 +191,16 @@ def test_the_nearest_widths_where_kernels_grow_with_their_square(monkeypatch):
 
 def test_no_widths_fit_where_the_data_do_not(monkeypatch):
     assert narrow(monkeypatch, lambda part: 100 + 800 * (part / 16) ** 2, 90.0) == (None, [])
+
+
+@pytest.mark.slow
+def test_the_update_of_two_slices_compiles():
+    """Of two pods that only the data center's network connects."""
+    pytest.importorskip("libtpu", reason="libtpu is not installed (requirements-tpu.txt)")
+    find_pod("v5e:2x4")  # which makes libtpu ready to be asked
+    description = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4", num_slices=2)
+    assert {device.slice_index for device in description.devices} == {0, 1}
+    config = toy2d.get_config("tiny")
+    config.batch_size = 16
+    program = compile_update(config, description.devices, find_data_shape(config), None)
+    assert program.compiled is not None and len(program.parallel.devices) == 16
