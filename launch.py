@@ -72,7 +72,8 @@ def main(argv: list[str]) -> None:
 
     console.set_up_logging()
     try:
-        compilation.keep(_COMPILED.value)
+        # A program for a pod that is not there cannot be read back: JAX would warn, and compile it again.
+        compilation.keep("none" if _TOPOLOGY.value else _COMPILED.value)
         if _MODE.value == "compile":  # by one process, before JAX looks for devices of its own
             print(compile_ahead(config, workdir))
             return

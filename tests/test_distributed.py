@@ -215,15 +215,17 @@ def test_two_processes_sample_and_measure_as_one(two_processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_one_process_saves_and_stops_both(number, tmp_path):
+@pytest.mark.parametrize("number, told", [(signal.SIGTERM, 0), (signal.SIGTERM, 1), (signal.SIGINT, 1)])
+def test_a_signal_to_one_process_saves_and_stops_both(number, told, tmp_path):
     workdir = tmp_path / "run"
     processes = start(*arguments(TOY, workdir, **ENDLESS))
     wait_for_checkpoint(workdir, processes)
-    processes[1].send_signal(number)
-    (status, _, logged), (other, _, warned) = finish(processes)
-    assert (status, other) == (0, 0)
-    assert "a signal to another process; the same command goes on" in logged and f"{number.name}: saving" in warned
+    processes[told].send_signal(number)
+    outcome = finish(processes)
+    assert [status for status, _, _ in outcome] == [0, 0], outcome
+    assert f"{number.name}: saving" in outcome[told][2]
+    reason = number.name if told == 0 else "a signal to another process"  # the first process says why it ends
+    assert f"{reason}; the same command goes on" in outcome[0][2]
     step = newest(workdir)
     assert step >= rows(workdir)[-1]["step"]
     assert int(here(TOY, workdir, **{**ENDLESS, "duration": f"{step + 2} steps"}).step) == step + 2
@@ -284,6 +286,22 @@ def test_slurm_s_variables_are_enough(tmp_path):
     assert "4 device(s) of 2 processes" in outcome[0][2] and outcome[1][1] == ""
 
 
+def open_mpi(process_id, job):
+    """What mpirun of Open MPI 4 tells a process; JAX makes a port of the job's number here too."""
+    names = {"COMM_WORLD_SIZE": 2, "COMM_WORLD_RANK": process_id, "COMM_WORLD_LOCAL_RANK": process_id}
+    names |= {"MCA_orte_hnp_uri": f"{job << 12}.0;tcp://127.0.0.1:34911"}
+    return {f"OMPI_{name}": str(value) for name, value in names.items()}
+
+
+@pytest.mark.slow
+def test_open_mpi_s_variables_are_enough(tmp_path):
+    job = free_port() % 4096
+    given = arguments(TOY, tmp_path / "run", duration="2 steps")
+    outcome = finish(start(*given, flags=False, variables=[open_mpi(i, job) for i in range(2)]))
+    assert [status for status, _, _ in outcome] == [0, 0], outcome
+    assert "4 device(s) of 2 processes" in outcome[0][2] and outcome[1][1] == ""
+
+
 @pytest.fixture
 def nowhere(monkeypatch):
     """An environment that tells of no other process."""
@@ -317,6 +335,26 @@ def test_environments_that_tell_of_others(nowhere):
     for name, value in slurm(1, 7).items():
         nowhere.setenv(name, value)
     assert distributed.recognise() == "SLURM"
+
+
+def test_a_tpu_s_host_is_one_with_chips_and_their_library(nowhere):
+    """JAX finds the others of its slice; a machine that is asked for another kind of device is none."""
+    chips, library = {"/dev/accel[0-9]*": ["/dev/accel0"]}, {"libtpu": object()}
+    nowhere.delenv("JAX_PLATFORMS", raising=False)
+    nowhere.setattr(distributed.glob, "glob", lambda pattern: chips.get(pattern, []))
+    nowhere.setattr(distributed.importlib.util, "find_spec", library.get)
+    assert distributed.recognise() == "TPU"
+    nowhere.setenv("JAX_PLATFORMS", "cpu")
+    assert distributed.recognise() == ""
+    nowhere.setenv("JAX_PLATFORMS", "tpu,cpu")
+    assert distributed.recognise() == "TPU"
+    chips["/dev/vfio/[0-9]*"] = chips.pop("/dev/accel[0-9]*")
+    assert distributed.recognise() == "TPU"
+    library.clear()
+    assert distributed.recognise() == ""
+    library["libtpu"] = object()
+    chips.clear()
+    assert distributed.recognise() == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from flax import linen as nn
 from PIL import Image
 
 from experiments import cgan, dcgan, stylegan2_ada, toy2d
-from jaxgan import build, explore, pictures
+from jaxgan import build, distributed, explore, pictures
 from jaxgan.checkpoint import Checkpoints
 from jaxgan.data import Dataset
 from jaxgan.errors import CheckpointError, ConfigError, DataError
@@ -370,6 +370,12 @@ def test_what_does_not_fit_is_told(plain, options, error, says):
     with pytest.raises(error, match=says):
         explore.explore(plain, **options)
     assert set(Workdir(plain).samples.iterdir()) == before
+
+
+def test_several_processes_are_refused(plain, monkeypatch):
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    with pytest.raises(ConfigError, match="--mode=explore is for one process"):
+        explore.explore(plain, "interpolation")
 
 
 @pytest.mark.parametrize("tool", ["projection", "neighbours"])

@@ -1,7 +1,7 @@
 """An experiment's real update as a program for devices that need not exist, and the memory that it takes."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -56,6 +56,14 @@ class Suggestion(NamedTuple):
     batch_size: int
     compiled: bool  # or estimated only
     total: float  # bytes that it needs
+
+
+class Narrower(NamedTuple):
+    """Widths that fit."""
+
+    widths: dict[str, tuple[int, ...]]  # by their names in the configuration
+    compiled: bool
+    total: float
 
 
 def compile_update(config: ConfigDict, devices, data: DataShape, available: float | None) -> Program:
@@ -127,38 +135,101 @@ def read_exhaustion(message: str, arguments: float) -> Memory | None:
 
 
 def nearest_batch(program: Program, compile_at: Callable[[int], Program], tries: int = 3) -> Suggestion | None:
-    """The largest batch size found that fits, by compiling where a straight line through the last two programs says.
+    """The largest batch size found that fits.
 
     Args:
         program: one that does not fit.
         compile_at: the same with another batch size.
-        tries: how many programs to compile at most; if none of them fits, the last estimate stands.
+        tries: see `_nearest`.
 
     Returns:
         None where not even the smallest batch fits: what is there without a batch is too large.
     """
     config, memory = program.config, program.memory
     unit = len(program.parallel.devices) * config.game.get("packing", 1) * config.accumulate
-    points = [(0, memory.total - memory.temporaries), (config.batch_size, memory.total)]
-    fitting, failing, found = 0, config.batch_size, None
+    lines = (0, memory.total - memory.temporaries), (config.batch_size, memory.total)
+    found = _nearest(*lines, unit, memory, lambda batch: compile_at(batch).memory, tries)
+    return Suggestion(*found) if found else None
+
+
+def nearest_widths(
+    program: Program, data: DataShape, compile_at: Callable[[Mapping[str, tuple[int, ...]]], Program], tries: int = 3
+) -> Narrower | None:
+    """The widest networks found that fit with the same batch: both with so many sixteenths of their widths.
+
+    Args:
+        program: one that fits with no batch.
+        data: what it was compiled for.
+        compile_at: the same with other widths, by their names in the configuration.
+        tries: see `_nearest`.
+
+    Returns:
+        None where no networks fit: the data are too large, or what is made of the batch beside them.
+    """
+    memory = program.memory
+    without = memory.total - memory.temporaries - size_of(jax.eval_shape(program.experiment.new_state))
+    lines = (0, max(0.0, without)), (16, memory.total)
+    found = _nearest(
+        *lines, 1, memory, lambda part: compile_at(widths_in_part(program.config, data, part)).memory, tries
+    )
+    return Narrower(widths_in_part(program.config, data, found[0]), *found[1:]) if found else None
+
+
+def widths_in_part(config: ConfigDict, data: DataShape, sixteenths: int) -> dict[str, tuple[int, ...]]:
+    """So many sixteenths of both networks' widths, by their names in the configuration.
+
+    They are multiples of 16, which the groups and bottlenecks of all families divide; 16 and less stays as it is.
+    """
+    networks = build.make_networks(config, data.shape, len(data.label_counts))
+    found = {}
+    for side, network in zip(("generator", "discriminator"), networks, strict=True):
+        for field in ("widths", "hidden"):
+            widths = getattr(network, field, ())
+            if widths:
+                narrow = tuple(min(width, max(16, width * sixteenths // 256 * 16)) for width in widths)
+                found[f"model.{side}.{field}"] = narrow
+    return found
+
+
+def _nearest(
+    nothing: tuple[int, float],
+    whole: tuple[int, float],
+    unit: int,
+    memory: Memory,
+    memory_at: Callable[[int], Memory],
+    tries: int,
+) -> tuple[int, bool, float] | None:
+    """The largest amount found that fits, by compiling where a straight line through the last two programs says.
+
+    Args:
+        nothing, whole: two amounts with the bytes that they need, the second one too much.
+        unit: of amounts.
+        memory: of the whole.
+        memory_at: compiles with another amount.
+        tries: how many programs to compile at most; if none of them fits, the last estimate stands.
+
+    Returns:
+        The amount, whether it was compiled, and its bytes; None where not even a unit fits.
+    """
+    points, fitting, failing, found = [nothing, whole], 0, whole[0], None
 
     def estimate() -> int:
-        (b0, total0), (b1, total1) = points[-2:]
-        batch = b1 - (total1 - memory.available) * (b1 - b0) / (total1 - total0) if total1 != total0 else 0
-        return int(min(batch, failing - unit)) // unit * unit
+        (x0, total0), (x1, total1) = points[-2:]
+        x = x1 - (total1 - memory.available) * (x1 - x0) / (total1 - total0) if total1 != total0 else 0
+        return int(min(x, failing - unit)) // unit * unit
 
     for _ in range(tries):
-        batch = estimate()
-        if batch <= fitting:
+        amount = estimate()
+        if amount <= fitting:
             break
-        memory = compile_at(batch).memory
-        points.append((batch, memory.total))
+        memory = memory_at(amount)
+        points.append((amount, memory.total))
         if memory.fits:
-            fitting, found = batch, Suggestion(batch, True, memory.total)
+            fitting, found = amount, (amount, True, memory.total)
         else:
-            failing = batch
+            failing = amount
     if found is None and estimate() > 0:
-        return Suggestion(estimate(), False, memory.available)
+        return estimate(), False, memory.available
     return found
 
 

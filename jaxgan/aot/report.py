@@ -1,7 +1,7 @@
 """Everything that is to be said of a compiled update, as plain values."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +12,9 @@ from jaxgan.aot import hlo
 from jaxgan.aot.chips import Pod, find_pod
 from jaxgan.aot.hlo import Collective
 from jaxgan.aot.model import speed
-from jaxgan.aot.program import Program, compile_update, nearest_batch
+from jaxgan.aot.program import Program, compile_update, nearest_batch, nearest_widths
 from jaxgan.aot.shapes import find_data_shape
-from jaxgan.shares import SMALLEST
+from jaxgan.overrides import with_values
 from jaxgan.state import TrainState, count_parameters
 
 GOAL = 0.95  # of weak scaling
@@ -38,13 +38,12 @@ def examine(config: ConfigDict, topology: str | None = None, data_shape: str = "
     data = find_data_shape(config, data_shape)
     available = pod.chip.memory if pod.chip else None
 
-    def compile_at(batch_size: int) -> Program:
-        other = config.copy_and_resolve_references()
-        other.batch_size = batch_size
-        logging.info("compiling for %s with a batch of %d", pod.name, batch_size)
-        return compile_update(other, pod.devices, data, available)
+    def compile_with(changed: Mapping[str, Any]) -> Program:
+        how = ", ".join(f"config.{name}={value}" for name, value in changed.items())
+        logging.info("compiling for %s with %s", pod.name, how)
+        return compile_update(with_values(config, changed), pod.devices, data, available)
 
-    program = compile_at(config.batch_size)
+    program = compile_with({"batch_size": config.batch_size})
     memory, counting = program.memory, program.experiment.counting
     state = jax.eval_shape(program.experiment.new_state)
     devices = len(program.parallel.devices)
@@ -66,8 +65,11 @@ def examine(config: ConfigDict, topology: str | None = None, data_shape: str = "
         "fits": memory.fits,
     }
     if memory.fits is False:
-        suggestion = nearest_batch(program, compile_at)
+        suggestion = nearest_batch(program, lambda batch: compile_with({"batch_size": batch}))
         report["suggestion"] = suggestion._asdict() if suggestion else None
+        if suggestion is None:
+            narrower = nearest_widths(program, data, compile_with)
+            report["narrower"] = narrower._asdict() if narrower else None
     if program.compiled is not None:
         report |= _work(program, pod, state)
     return report
@@ -113,8 +115,8 @@ class Gradients(NamedTuple):
     gathered: int  # parameters that come back from the devices that moved them, where the state is cut
     collectives: float  # that carry gradients or parameters; XLA splits and joins as it sees fit
     others: float  # the other collectives: statistics, logits, metrics
-    largest_other: int  # bytes of the largest array that is reduced and is no gradient
-    parameter_sized_others: int  # arrays of a parameter's size that are reduced once more; biases are not asked about
+    largest_other: int  # bytes of the largest array that travels and is neither a gradient nor a parameter gathered
+    parameter_sized_others: int  # arrays, of a kernel's size or larger than all kernels, that travel beside those
 
 
 def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int) -> Gradients:
@@ -125,20 +127,22 @@ def gradients(collectives: Iterable[Collective], state: TrainState, d_steps: int
         waiting[size] += d_steps
     expected = sum(size * times for size, times in waiting.items())
     kernels = {size for sizes in leaves.values() for size in sizes if 100 * size >= sum(sizes)}
-    to_gather = {size: times for size, times in waiting.items() if size >= SMALLEST}
+    longest = max(max(sizes) for sizes in leaves.values())
+    to_gather = Counter()  # what was scattered comes back
     waiting = {"all-gather": to_gather, **dict.fromkeys(hlo.REDUCTIONS, waiting)}
     travelled, carriers, others, largest, again = Counter(), 0.0, 0.0, 0, 0
-    # First what runs in each of D's steps, where one array has to be found as often; and from the largest, so that a
-    # bias that happens to be as long as a statistic is found among the gradients.
-    for c in sorted(collectives, key=lambda c: (c.times, c.bytes), reverse=True):
-        found, own = 0, waiting.get(c.kind, {})
+    # Reductions before gathers. First what runs in each of D's steps, where one array has to be found as often; and
+    # from the largest, so that a bias that happens to be as long as a statistic is found among the gradients.
+    for c in sorted(collectives, key=lambda c: (c.kind in hlo.REDUCTIONS, c.times, c.bytes), reverse=True):
+        found, own, times = 0, waiting.get(c.kind, {}), round(c.times)
         for size in c.sizes:
-            if own.get(size, 0) >= round(c.times):
-                own[size] -= round(c.times)
-                found += size * round(c.times)
-            elif c.kind in hlo.REDUCTIONS:
+            if own.get(size, 0) >= times:
+                own[size] -= times
+                found += size * times
+                to_gather[size] += times * (c.kind == "reduce-scatter")
+            else:
                 largest = max(largest, 4 * size)
-                again += size in kernels
+                again += size in kernels or size >= longest
         travelled[c.kind] += found
         # A collective is the gradients' if they are most of it: a statistic alone may be as long as a bias.
         is_carrier = 4 * found >= c.bytes * c.times / 2 > 0

@@ -90,16 +90,23 @@ def _memory_in_words(report: dict[str, Any]) -> str:
     suggestion = report["suggestion"]
     if suggestion is None:
         large = "arguments" if m["arguments"] > m["temporaries"] else "temporaries"
-        return (
-            f"{text}. The {large} are too large at any batch; take narrower networks, smaller pictures "
-            "or fewer examples"
-        )
-    how = f"compiled, {size_in_words(suggestion['total'])}" if suggestion["compiled"] else "estimated"
+        return f"{text}. The {large} are too large at any batch; {_narrower_in_words(report.get('narrower'))}"
     return (
         f"{text}. The temporaries grow with the batch: --config.batch_size={suggestion['batch_size']} "
-        f"fits ({how}), {suggestion['batch_size'] // report['devices']} a device; or take this batch in parts, "
-        f"--config.accumulate={-(-report['batch_size'] // suggestion['batch_size'])} or more"
+        f"fits ({_how(suggestion)}), {suggestion['batch_size'] // report['devices']} a device; or take this batch in "
+        f"parts, --config.accumulate={-(-report['batch_size'] // suggestion['batch_size'])} or more"
     )
+
+
+def _narrower_in_words(narrower: Mapping[str, Any] | None) -> str:
+    if narrower is None:
+        return "take narrower networks, smaller pictures or fewer examples"
+    widths = ", ".join(f"config.{name}={tuple(value)}" for name, value in narrower["widths"].items())
+    return f"narrower networks fit ({_how(narrower)}): {widths}; or take smaller pictures or fewer examples"
+
+
+def _how(suggestion: Mapping[str, Any]) -> str:
+    return f"compiled, {size_in_words(suggestion['total'])}" if suggestion["compiled"] else "estimated"
 
 
 def _work_in_words(report: dict[str, Any]) -> dict[str, str]:

@@ -4,9 +4,21 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+from jax.experimental import topologies
 
-from experiments import dcgan
-from jaxgan.aot.program import Memory, Suggestion, compile_update, nearest_batch, read_exhaustion
+from experiments import biggan, dcgan, mlp, toy2d
+from jaxgan.aot import program as aot_program
+from jaxgan.aot.chips import find_pod
+from jaxgan.aot.program import (
+    Memory,
+    Narrower,
+    Suggestion,
+    compile_update,
+    nearest_batch,
+    nearest_widths,
+    read_exhaustion,
+    widths_in_part,
+)
 from jaxgan.aot.shapes import find_data_shape
 from jaxgan.errors import ConfigError
 
@@ -135,3 +147,60 @@ def test_after_some_tries_the_estimate_stands():
 def test_where_no_batch_fits_there_is_no_suggestion():
     assert nearest_batch(sized(4, lambda b: 1000), lambda b: sized(b, lambda b: 1000)) is None
     assert nearest_batch(sized(400, lambda b: b, available=15.0), lambda b: sized(b, lambda b: b)) is None
+
+
+def test_widths_in_part_are_what_the_configuration_or_the_family_has():
+    config = biggan.get_config("cifar10")  # which leaves widths to the family
+    data = find_data_shape(config)
+    assert widths_in_part(config, data, 8) == {
+        "model.generator.widths": (192,) * 4,
+        "model.discriminator.widths": (96,) * 4,
+    }
+    config.model.generator.widths, config.model.discriminator.widths = (384, 100, 24, 8), (8, 16, 24, 40)
+    assert widths_in_part(config, data, 5) == {
+        "model.generator.widths": (112, 16, 16, 8),
+        "model.discriminator.widths": (8, 16, 16, 16),
+    }
+    config = mlp.get_config()
+    hidden = widths_in_part(config, find_data_shape(config), 4)
+    assert hidden == {"model.generator.hidden": (64, 128, 256), "model.discriminator.hidden": (256, 128, 64)}
+
+
+def narrow(monkeypatch, needs, available):
+    """`nearest_widths` of a program that needs so many bytes with so many sixteenths, and those that it compiled."""
+    tried = []
+
+    def program_of(part):
+        memory = Memory(float(needs(part)), 0.0, 0.0, 0.0, available)
+        experiment = SimpleNamespace(new_state=lambda: jax.numpy.zeros(200))  # of float32: 800 bytes
+        return SimpleNamespace(config=None, experiment=experiment, memory=memory)
+
+    def compile_at(part):
+        tried.append(part)
+        return program_of(part)
+
+    monkeypatch.setattr(aot_program, "widths_in_part", lambda config, data, part: part)
+    return nearest_widths(program_of(16), None, compile_at), tried
+
+
+def test_the_nearest_widths_where_kernels_grow_with_their_square(monkeypatch):
+    found, tried = narrow(monkeypatch, lambda part: 100 + 800 * (part / 16) ** 2, 500.0)
+    assert found == Narrower(11, True, 100 + 800 * (11 / 16) ** 2)  # with 12 it were 550
+    assert tried[0] == 8  # half of the way from the data's 100 bytes to 900
+
+
+def test_no_widths_fit_where_the_data_do_not(monkeypatch):
+    assert narrow(monkeypatch, lambda part: 100 + 800 * (part / 16) ** 2, 90.0) == (None, [])
+
+
+@pytest.mark.slow
+def test_the_update_of_two_slices_compiles():
+    """Of two pods that only the data center's network connects."""
+    pytest.importorskip("libtpu", reason="libtpu is not installed (requirements-tpu.txt)")
+    find_pod("v5e:2x4")  # which makes libtpu ready to be asked
+    description = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4", num_slices=2)
+    assert {device.slice_index for device in description.devices} == {0, 1}
+    config = toy2d.get_config("tiny")
+    config.batch_size = 16
+    program = compile_update(config, description.devices, find_data_shape(config), None)
+    assert program.compiled is not None and len(program.parallel.devices) == 16

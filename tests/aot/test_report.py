@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from experiments import dcgan, r3gan, sngan
+from experiments import dcgan, mlp, r3gan, sngan
 from jaxgan.aot import examine, in_words
+from jaxgan.aot import report as report_of
+from jaxgan.aot.chips import Chip, Pod
 from jaxgan.aot.hlo import Collective
 from jaxgan.aot.report import gradients
 
@@ -24,7 +26,7 @@ def reduce(*sizes, times=1.0, kind="all-reduce"):
 
 
 def test_gradients_are_found_by_their_sizes():
-    found = gradients([reduce(100, 10), reduce(50, 5, times=3.0), reduce(7), reduce(900, kind="all-gather")], State, 3)
+    found = gradients([reduce(100, 10), reduce(50, 5, times=3.0), reduce(7), reduce(6, kind="all-gather")], State, 3)
     assert found.expected == found.reduced == 110 + 3 * 55
     assert (found.collectives, found.others, found.largest_other, found.parameter_sized_others) == (4, 2, 28, 0)
 
@@ -37,6 +39,15 @@ def test_gradients_may_be_split_over_collectives_and_joined_with_others():
 def test_parameters_that_are_reduced_twice_or_never_show():
     assert gradients([reduce(100, 10), reduce(50, 5), reduce(100)], State, 1).parameter_sized_others == 1
     assert gradients([reduce(100, 10), reduce(50)], State, 1).reduced == 160
+
+
+@pytest.mark.parametrize("kind", ["all-gather", "all-to-all", "collective-permute", "all-reduce"])
+@pytest.mark.parametrize("size", [100, 900], ids=["as a kernel", "larger than all"])
+def test_whatever_else_of_a_parameter_s_size_travels_is_found(kind, size):
+    """A gather of parameters too, where no reduction has scattered them."""
+    found = gradients([reduce(100, 10), reduce(50, 5), reduce(size, 6, kind=kind)], State, 1)
+    assert found.reduced == found.expected and found.gathered == 0
+    assert (found.largest_other, found.parameter_sized_others) == (4 * size, 1)
 
 
 def test_logits_as_long_as_a_kernel_are_no_gradient():
@@ -93,6 +104,14 @@ def test_the_discriminator_reduces_its_gradients_at_each_of_its_steps():
 
 
 @pytest.mark.slow  # one more compilation
+def test_a_batch_in_parts_reduces_its_gradient_once(report):
+    config = dcgan.get_config("tiny")
+    config.accumulate = 2
+    g = examine(config)["gradients"]
+    assert g["reduced"] == g["expected"] == report["gradients"]["expected"] and g["parameter_sized_others"] == 0
+
+
+@pytest.mark.slow  # one more compilation
 def test_the_work_of_an_update_does_not_depend_on_the_updates_of_a_call(report):
     config = dcgan.get_config("tiny")
     config.steps_per_call = 4
@@ -109,6 +128,21 @@ def test_one_device_has_nothing_to_reduce():
     assert "gradients" not in in_words(report)
 
 
+@pytest.mark.slow  # three compilations
+def test_networks_that_fit_with_no_batch_find_narrower_ones_that_do(monkeypatch):
+    config = mlp.get_config()
+    config.parallel = "jit"
+    chip = Chip("toy", memory=20e6, flops=1.0, bandwidth=1.0, link=1.0, axes=1, ring=1)
+    monkeypatch.setattr(report_of, "find_pod", lambda name: Pod("toy", jax.devices()[:1], chip, ()))
+    report = examine(config)
+    assert report["fits"] is False and report["suggestion"] is None
+    widths = report["narrower"]["widths"]
+    assert report["narrower"]["compiled"] and 4e6 < report["narrower"]["total"] <= 20e6
+    config.model.generator.hidden, config.model.discriminator.hidden = widths.values()
+    assert examine(config)["memory"]["total"] == report["narrower"]["total"]
+    assert f"config.model.generator.hidden={widths['model.generator.hidden']}" in in_words(report)
+
+
 needs_tpu = pytest.mark.usefixtures("libtpu")
 
 
@@ -122,7 +156,7 @@ def libtpu():
 @pytest.mark.parametrize("experiment", [dcgan, r3gan], ids=["dcgan", "r3gan"])
 def test_a_pod_that_is_not_there(experiment):
     config = experiment.get_config("tiny")
-    config.batch_size = 16
+    config.batch_size, config.steps_per_call = 16, 0  # as many updates a call as a TPU is given
     report = examine(config, "v5e:2x4")
     assert report["devices"] == 8 and report["fits"] and report["updates_per_call"] == 20
     g, s = report["gradients"], report["speed"]

@@ -33,7 +33,13 @@ def test_what_does_not_fit_says_which_number_and_what_would():
     assert "--config.batch_size=2048 fits (compiled, 13.00 GiB), 256 a device" in words
     assert "--config.accumulate=2" in words
     assert "(estimated)" in in_words({**POD, "suggestion": {**found, "compiled": False}})
-    assert "temporaries are too large at any batch" in in_words({**POD, "suggestion": None})
+    words = in_words({**POD, "suggestion": None, "narrower": None})
+    assert "temporaries are too large at any batch; take narrower networks" in words
+    widths = {"model.generator.widths": (64, 32), "model.discriminator.widths": (32, 64)}
+    narrower = {"widths": widths, "compiled": True, "total": 15 * 2**30}
+    words = in_words({**POD, "suggestion": None, "narrower": narrower})
+    assert "temporaries are too large at any batch; narrower networks fit (compiled, 15.00 GiB): " in words
+    assert "config.model.generator.widths=(64, 32), config.model.discriminator.widths=(32, 64)" in words
 
 
 SPEED = {
@@ -58,6 +64,17 @@ def test_the_command_prints_json():
     report = json.loads(result.stdout)
     assert report["devices"] == 2 and report["batch_per_device"] == 4 and report["fits"] is None
     assert report["gradients"]["reduced"] == report["gradients"]["expected"]
+
+
+@pytest.mark.slow
+def test_programs_for_a_pod_are_not_kept(tmp_path):
+    """They cannot be read back."""
+    pytest.importorskip("libtpu", reason="libtpu is not installed (requirements-tpu.txt)")
+    given = ("--mode=compile", "--config=experiments/toy2d.py:tiny", "--topology=v5e:2x4")
+    settings = {"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"}
+    for _ in range(2):
+        assert "cache" not in launch(*given, f"--compiled={tmp_path}/kept", env=settings).stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,26 @@ def random_params(module, *args, **kwargs):
     return jax.tree.map(lambda a: rng.normal(0.1, 0.3, a.shape).astype(np.float32), shapes)
 
 
+def assert_glorot(params):
+    """Every layer as SNGAN and WGAN-GP begin: Glorot's uniform, times sqrt(2) in a block's residual; no bias.
+
+    Of norms the gain is 1; tables of it by label are N(1, 0.02), and of self-modulation all weights N(0, 0.02).
+    """
+    for path, value in jax.tree.leaves_with_path(params):
+        names, mean, std = [k.key for k in path], 0.0, 0.0
+        if "Modulation_0" in names:
+            std = 0.0 if names[-2:] == ["bias", "embedding"] or names[-1] == "bias" else 0.02
+            mean = float(names[-2:] == ["scale", "embedding"])
+        elif names[-1] in ("kernel", "embedding"):
+            fans = np.prod(value.shape[:-2]) * sum(value.shape[-2:])
+            std = np.sqrt((4 if names[-2] in ("conv1", "conv2") else 2) / fans)
+            assert np.max(np.abs(value)) <= np.sqrt(3) * std, names
+        elif names[-1] == "scale":
+            mean = 1.0
+        found, error = [np.mean(value), np.std(value)], 4 * std / np.sqrt(value.size)
+        np.testing.assert_allclose(found, [mean, std], atol=error, err_msg=str(names))
+
+
 def to_numpy(tree):
     return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
 

@@ -85,24 +85,17 @@ def test_parameters_of_every_size_are_those_counted_by_hand(size, base, widths, 
     assert row in sngan.__doc__
 
 
-def test_initial_weights_are_glorots():
-    generator = sngan.Generator(shape=(8, 8, 3), widths=(64, 48), classes=5)
-    params = initialised(generator, normal(2, 32), LABEL[:2])["params"]
-    block, dense = params["GeneratorBlock_0"], params["Dense_0"]
-    for kernel, fans, gain in (
-        (dense["kernel"], 32 + 16 * 64, 1.0),
-        (block["conv1"]["kernel"], 9 * (64 + 48), 2**0.5),
-        (block["conv2"]["kernel"], 9 * (48 + 48), 2**0.5),
-        (block["shortcut"]["kernel"], 64 + 48, 1.0),
-        (params["Conv_0"]["kernel"], 9 * (48 + 3), 1.0),
-    ):
-        np.testing.assert_allclose(jnp.std(kernel), gain * (2 / fans) ** 0.5, rtol=0.05)
-    for name in ("ConditionalBatchNorm_0", "ConditionalBatchNorm_1"):
-        tables = block[name]["Modulation_0"]
-        np.testing.assert_allclose(jnp.mean(tables["scale"]["embedding"]), 1.0, atol=0.01)
-        np.testing.assert_allclose(jnp.std(tables["scale"]["embedding"]), 0.02, rtol=0.2)
-        np.testing.assert_array_equal(tables["bias"]["embedding"], 0.0)
-    np.testing.assert_array_equal(params["ConditionalBatchNorm_0"]["norm"]["scale"], 1.0)
+@pytest.mark.parametrize("hidden", [0, 10], ids=["labels", "self-modulation"])
+def test_initial_weights_of_the_generator_layer_by_layer(hidden):
+    generator = sngan.Generator((8, 8, 3), widths=(24, 16), classes=5, self_modulation=hidden)
+    plain.assert_glorot(initialised(generator, normal(2, 32), LABEL[:2])["params"])
+
+
+def test_initial_weights_of_the_discriminator_layer_by_layer():
+    discriminator = sngan.Discriminator((16, 24, 24), 2, classes=5, heads=("class", "code"), code_size=2)
+    params = initialised(discriminator, normal(2, 8, 8, 3), LABEL[:2])["params"]
+    assert {"logit", "projection", "class", "code"} == set(params["Judge_0"])
+    plain.assert_glorot(params)
 
 
 def generator_formula(p, z, label, shape, up, self_modulation):

@@ -67,6 +67,13 @@ def test_parameters_of_the_convolutional_networks():
     assert count(wgan_gp_cnn.Discriminator(), normal(2, 32, 32, 3)) == expected
 
 
+def test_initial_weights_of_the_residual_networks_layer_by_layer():
+    generator = wgan_gp.Generator((8, 8, 3), (24, 16), classes=3)
+    plain.assert_glorot(initialised(generator, normal(4, 32), LABEL)["params"])
+    discriminator = wgan_gp.Discriminator((16, 24), 1, classes=3, heads=("class",))
+    plain.assert_glorot(initialised(discriminator, normal(4, 8, 8, 3), LABEL)["params"])
+
+
 def test_initial_weights_of_the_convolutional_networks():
     """4 / (fan_in + fan_out), the reduced side's fan being k^2 / 4 a channel."""
     generator = wgan_gp_cnn.Generator((8, 8, 3), (48, 32))
