@@ -7,7 +7,7 @@ the MLP of experiments/mlp.py, which Adam trains.
     python launch.py --config=experiments/cgan.py                                       a row of the grid per digit
     python launch.py --mode=sample --workdir=runs/cgan --classes=3,7 --num_samples=20
 
-Variants: mnist, fashion_mnist (60,000 pictures), tiny.
+Variants: mnist5k (the default), mnist, fashion_mnist (60,000 pictures), cifar10, tiny.
 """
 
 from ml_collections import ConfigDict
@@ -16,9 +16,11 @@ from experiments import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    common.choose("cgan", variant, ("mnist", "fashion_mnist", "tiny"))
+    common.choose("cgan", variant, ("mnist5k", "mnist", "fashion_mnist", "cifar10", "tiny"))
+    if variant == "mnist5k":  # the default, by its name
+        return get_config()
     c = common.base("cgan" + (f"-{variant}" if variant else ""))
-    c.data.name = variant if variant in ("mnist", "fashion_mnist") else "mnist5k"
+    common.pictures(c, "" if variant == "tiny" else variant)
     c.game.conditional = True
     c.model.name = "mlp"
     c.model.generator = ConfigDict({"hidden": (256, 512, 1024)})
