@@ -6,8 +6,9 @@ Odena, Olah and Shlens, Conditional Image Synthesis with Auxiliary Classifier GA
     python launch.py --config=experiments/acgan.py:cifar10
     python launch.py --config=experiments/acgan.py --config.loss.auxiliary.ac_gan=0 --config.loss.auxiliary.contragan=1
 
-The last line is the 2C loss (Kang and Park, ContraGAN, 2020) on the same networks. Variants: mnist5k (the
-default), mnist, fashion_mnist, cifar10, tiny. Published for CIFAR-10: FID 33.39 (StudioGAN's "ACGAN-mod", residual networks; 50k against train).
+The last line is the 2C loss (Kang and Park, ContraGAN, 2020) on the same networks. Variants: mnist5k (the default),
+mnist, fashion_mnist, cifar10, tiny. Published for CIFAR-10: FID 33.39 (StudioGAN's "ACGAN-mod", residual networks; 50k
+against train).
 """
 
 from ml_collections import ConfigDict
