@@ -322,7 +322,7 @@ def _transpose_on_cpu(stride: int, size: Size, y, kernel):
         return _transpose_by_product(stride, size, y, kernel)
     if k % stride == 0:
         return _transpose_by_blocks(stride, size, y, kernel)
-    return _transpose_plain(stride, size, y, kernel)
+    return _transpose_by_phases(stride, size, y, kernel)
 
 
 def _transpose_by_blocks(stride: int, size: Size, y, kernel):
@@ -339,6 +339,30 @@ def _transpose_by_blocks(stride: int, size: Size, y, kernel):
     batch, rows, columns, _ = blocks.shape
     blocks = blocks.reshape(batch, rows, columns, stride, stride, channels).transpose(0, 1, 3, 2, 4, 5)
     return _crop(blocks.reshape(batch, rows * stride, columns * stride, channels), stride, size, n * stride)
+
+
+def _transpose_by_phases(stride: int, size: Size, y, kernel):
+    """stride**2 convolutions of stride 1, each of every stride-th tap, whose results are interleaved.
+
+    For a k that is no multiple of the stride, where blocks would need a kernel padded with zeros. XLA:CPU multiplies
+    by no zeros in the plain form, but has a slower routine for it than for its convolutions (jax 0.10, processor time
+    on an EPYC core; y [16, 16, 16, 256], kernel [5, 5, 128, 256]: 1.6 times; [16, 8, 8, 512], [5, 5, 256, 512]: 1.3).
+    """
+
+    def taps(axis, phase):
+        """The first tap that falls on this phase, and the padding of y along the axis."""
+        first = (phase + _same(size[axis], kernel.shape[0], stride)[0]) % stride
+        reach = len(range(first, kernel.shape[0], stride)) - 1
+        ahead = (phase + _same(size[axis], kernel.shape[0], stride)[0]) // stride
+        return first, (reach - ahead, size[axis] // stride + ahead - y.shape[axis + 1])
+
+    def phase(row, column):
+        (i, rows), (j, columns) = taps(0, row), taps(1, column)
+        part = kernel[i::stride, j::stride][::-1, ::-1].swapaxes(2, 3)
+        return lax.conv_general_dilated(y, part, (1, 1), (rows, columns), dimension_numbers=DIMENSIONS)
+
+    phases = [jnp.stack([phase(i, j) for j in range(stride)], axis=3) for i in range(stride)]
+    return jnp.stack(phases, axis=2).reshape(y.shape[0], *size, -1)
 
 
 def _transpose_by_product(stride: int, size: Size, y, kernel):
