@@ -14,9 +14,8 @@ own, since its JAX is not the processor's:
 
 What it cannot say: XLA chooses algorithms of cuDNN, tiles of products and their split along the sum by timing them on
 the GPU, and here it takes its defaults. So nothing here is a time, a workspace of cuDNN is not in the memory, and a
-few kernels may be others on the GPU itself. Kernels are counted by how often they run in an update, those of a call
-divided by its updates; a fusion that holds several kinds of work counts as the first of: product, reduction,
-transpose.
+few kernels may be others on the GPU itself. Kernels count as often as they run in an update, and are of the kind that
+XLA names them for; what runs once a call, such as turning kernels around for cuDNN and back, stands apart.
 """
 
 import argparse
@@ -24,6 +23,7 @@ import ast
 import json
 import os
 import pathlib
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -68,7 +68,8 @@ device_description_str: "NVIDIA H100"
 """
 CONVOLUTIONS = {"Forward": "forward", "BiasActivationForward": "forward", "BackwardInput": "in x"}
 CONVOLUTIONS |= {"BackwardFilter": "in the kernel"}
-KINDS = ("forward", "in x", "in the kernel", "products", "reductions", "transposes, copies", "others")
+NAMES = {"gemm|dot|cublas": "products", "reduce": "reductions", "transpose|copy": "transposes, copies", "": "others"}
+KINDS = (*dict.fromkeys(CONVOLUTIONS.values()), *NAMES.values())
 NO_KERNEL = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "copy-done", "async-done")
 
 
@@ -102,15 +103,15 @@ def measure(name: str, r: Recipe, changes: dict[str, Any], devices: list[jax.Dev
 
 
 def kernels_of(text: str, several: int) -> dict[str, float]:
-    """How many kernels of each kind run in one of several updates."""
+    """How many kernels of each kind run in one of several updates, and how many a call adds to them."""
     entry, computations = parse(text)
     found = Counter()
-    for i, times in launches(entry, computations, 1.0):
-        found[kind_of(i, computations)] += times / several
-    return {kind: round(found[kind], 2) for kind in KINDS}
+    for i, times in launches(entry, computations, 1):
+        found[kind_of(i) if times >= several else "once a call"] += times
+    return {kind: found[kind] / several for kind in KINDS} | {"once a call": found["once a call"]}
 
 
-def launches(name: str, computations: dict[str, Computation], times: float) -> Iterator[tuple[Instruction, float]]:
+def launches(name: str, computations: dict[str, Computation], times: int) -> Iterator[tuple[Instruction, int]]:
     """What a computation launches, and how often; of a branch's alternatives the one that launches the most."""
     computation = computations[name]
     for i in computation.values():
@@ -127,33 +128,22 @@ def launches(name: str, computations: dict[str, Computation], times: float) -> I
             yield i, times
 
 
-def kind_of(i: Instruction, computations: dict[str, Computation]) -> str:
-    target = i.called("custom_call_target") or [""]
-    if target[0].startswith("__cudnn$conv"):
-        return CONVOLUTIONS[target[0].removeprefix("__cudnn$conv")]
-    work = opcodes(i, computations)
-    if "dot" in work or target[0].startswith("__cublas"):
-        return "products"
-    if "reduce" in work:
-        return "reductions"
-    return "transposes, copies" if work & {"transpose", "copy", "copy-start"} else "others"
-
-
-def opcodes(i: Instruction, computations: dict[str, Computation]) -> set[str]:
-    """Those of an instruction and of all that is fused into it."""
-    inside = (x for name in i.called("calls") for x in computations[name].values())
-    return {i.opcode}.union(*(opcodes(x, computations) for x in inside))
+def kind_of(i: Instruction) -> str:
+    if convolution := re.search(r'"__cudnn\$conv(\w+)"', i.attributes):
+        return CONVOLUTIONS[convolution[1]]
+    return next(kind for names, kind in NAMES.items() if re.search(names, i.name))
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    head = ("recipe", "batch", "precision", "kernels", *KINDS, "read and written", "temporaries", "compilation")
+    head = ("recipe", "batch", "precision", "kernels", *KINDS, "once a call")
+    head += ("read and written", "temporaries", "compilation")
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *map(line, rows)])
 
 
 def line(row: dict[str, Any]) -> str:
     kernels, mib = row["kernels"], row["mib_of_temporaries"]
-    cells = [row["recipe"], row["batch_size"], row["precision"], f"{sum(kernels.values()):,.0f}"]
-    cells += [f"{kernels[kind]:,.0f}" for kind in KINDS]
+    cells = [row["recipe"], row["batch_size"], row["precision"], f"{sum(kernels[kind] for kind in KINDS):,.0f}"]
+    cells += [f"{number:,.0f}" for number in kernels.values()]
     cells += [f"{row['gbytes']:.3g} GB", f"{mib:,.0f} MiB, {mib / row['batch_size']:.2f} an image"]
     return f"| {' | '.join(map(str, cells))} | {row['compile_s']:.0f} s |"
 
