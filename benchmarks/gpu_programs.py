@@ -66,10 +66,10 @@ dnn_version_info { major: 9 minor: 12 }
 runtime_version { major: 13 }
 device_description_str: "NVIDIA H100"
 """
-CONVOLUTIONS = {"Forward": "forward", "BiasActivationForward": "forward", "BackwardInput": "in x"}
-CONVOLUTIONS |= {"BackwardFilter": "in the kernel"}
+# By the function of cuDNN that is called: the transpose of a generator's layer is one in x, and its derivative forward.
+CONVOLUTIONS = {"Forward": "convolutions", "BackwardInput": "derivatives in x", "BackwardFilter": "in the kernel"}
 NAMES = {"gemm|dot|cublas": "products", "reduce": "reductions", "transpose|copy": "transposes, copies", "": "others"}
-KINDS = (*dict.fromkeys(CONVOLUTIONS.values()), *NAMES.values())
+KINDS = (*CONVOLUTIONS.values(), *NAMES.values())
 NO_KERNEL = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "copy-done", "async-done")
 
 
@@ -82,7 +82,7 @@ def describe_gpu() -> list[jax.Device]:
 
 def measure(name: str, r: Recipe, changes: dict[str, Any], devices: list[jax.Device], folder: str) -> dict[str, Any]:
     """A recipe's row; its text goes to a file in the folder, if one is named."""
-    config = apply_overrides(configuration(r, 0), {"parallel": "jit", **changes})
+    config = apply_overrides(configuration(r, 0), changes)
     config.steps_per_call = config.steps_per_call or build.steps_per_call("gpu")
     counts = (EXAMPLES // CLASSES,) * CLASSES if r.conditional else ()
     experiment, parallel = build.make_experiment(config, r.shape, EXAMPLES, counts), Parallel("jit", devices)
@@ -129,7 +129,7 @@ def launches(name: str, computations: dict[str, Computation], times: int) -> Ite
 
 
 def kind_of(i: Instruction) -> str:
-    if convolution := re.search(r'"__cudnn\$conv(\w+)"', i.attributes):
+    if convolution := re.search(r"__cudnn\$conv\w*?(Forward|BackwardInput|BackwardFilter)", i.attributes):
         return CONVOLUTIONS[convolution[1]]
     return next(kind for names, kind in NAMES.items() if re.search(names, i.name))
 
