@@ -14,8 +14,9 @@ own, since its JAX is not the processor's:
 
 What it cannot say: XLA chooses algorithms of cuDNN, tiles of products and their split along the sum by timing them on
 the GPU, and here it takes its defaults. So nothing here is a time, a workspace of cuDNN is not in the memory, and a
-few kernels may be others on the GPU itself. Kernels count as often as they run in an update, and are of the kind that
-XLA names them for; what runs once a call, such as turning kernels around for cuDNN and back, stands apart.
+few kernels may be others on the GPU itself. Kernels count as often as they run in an update, a call of cuDNN as one,
+and are of the kind that XLA names them for; what runs once a call, such as turning the parameters of convolutions
+around for cuDNN and back, stands apart.
 """
 
 import argparse
