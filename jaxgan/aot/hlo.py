@@ -78,12 +78,11 @@ class _Counter:
 
     def _instruction(self, i: Instruction, computation: Computation) -> Cost:
         if i.opcode == "while":
-            turns = self._turns(i, computation)
+            turns = turns_of(i, computation, self.computations)
             body = self.of(i.called("body")[0]).repeated(turns or 1)
             return body._replace(unknown_loops=body.unknown_loops + (turns is None))
         if i.opcode == "conditional":
-            names = [name for key in _BRANCHES for name in i.called(key)]
-            return max((self.of(name) for name in names), key=lambda cost: (cost.flops, cost.bytes))
+            return max((self.of(name) for name in branches_of(i)), key=lambda cost: (cost.flops, cost.bytes))
         if i.opcode in ("call", "async-start"):
             return sum((self.of(n) for key in ("to_apply", "calls") for n in i.called(key)), NOTHING)
         if i.opcode == "fusion":
@@ -91,27 +90,6 @@ class _Counter:
             return inside._replace(bytes=self._fusion_bytes(i, computation), cycles=_cycles(i))
         collectives = tuple(_collective(i, computation))
         return Cost(_flops(i, computation), _bytes(i, computation), _cycles(i), collectives, 0)
-
-    def _turns(self, i: Instruction, computation: Computation) -> int | None:
-        """How often a loop's body runs: said outright, or a counter from a constant (0 if not one) up to a constant."""
-        said = re.search(r'known_trip_count":\{"n":"(\d+)"', i.attributes)
-        if said:
-            return int(said[1])
-        condition = self.computations[i.called("condition")[0]]
-        root = next(x for x in condition.values() if x.is_root)
-        if root.opcode == "fusion":  # the comparison may be wrapped, with its operands outside
-            inside = next(x for x in self.computations[root.called("calls")[0]].values() if x.is_root)
-            root = root._replace(opcode=inside.opcode, attributes=inside.attributes)
-        ends = [condition[name] for name in root.operands if name in condition and condition[name].opcode == "constant"]
-        if root.opcode != "compare" or "direction=LT" not in root.attributes or len(ends) != 1:
-            return None
-        counter = condition[root.operands[0]]
-        if counter.opcode != "get-tuple-element":
-            return None
-        start = computation[i.operands[0]]
-        if start.opcode == "tuple":
-            start = computation[start.operands[counter.index]]
-        return int(ends[0].literal) - (int(start.literal) if start.opcode == "constant" else 0)
 
     def _fusion_bytes(self, i: Instruction, computation: Computation) -> float:
         """Operands as far as they are read, and results; what is between them stays in registers."""
@@ -157,6 +135,33 @@ class _Counter:
         if root.opcode == "dynamic-update-slice":
             return sum(array.bytes for array in inside[root.operands[1]].shape)
         return sum(array.bytes for array in shape)
+
+
+def turns_of(loop: Instruction, computation: Computation, computations: dict[str, Computation]) -> int | None:
+    """How often a loop's body runs: said outright, or a counter from a constant (0 if not one) up to a constant."""
+    said = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
+    if said:
+        return int(said[1])
+    condition = computations[loop.called("condition")[0]]
+    root = next(x for x in condition.values() if x.is_root)
+    if root.opcode == "fusion":  # the comparison may be wrapped, with its operands outside
+        inside = next(x for x in computations[root.called("calls")[0]].values() if x.is_root)
+        root = root._replace(opcode=inside.opcode, attributes=inside.attributes)
+    ends = [condition[name] for name in root.operands if name in condition and condition[name].opcode == "constant"]
+    if root.opcode != "compare" or "direction=LT" not in root.attributes or len(ends) != 1:
+        return None
+    counter = condition[root.operands[0]]
+    if counter.opcode != "get-tuple-element":
+        return None
+    start = computation[loop.operands[0]]
+    if start.opcode == "tuple":
+        start = computation[start.operands[counter.index]]
+    return int(ends[0].literal) - (int(start.literal) if start.opcode == "constant" else 0)
+
+
+def branches_of(i: Instruction) -> list[str]:
+    """The computations of which a "conditional" runs one."""
+    return [name for key in _BRANCHES for name in i.called(key)]
 
 
 def _bytes(i: Instruction, computation: Computation) -> float:
