@@ -18,7 +18,7 @@ All sides: float32 (`--precision=bfloat16`: both networks in bfloat16), all core
 counts (asserted, but mimicry's, whose logit has a bias), the same steps and penalties, Adam, an average of the
 generator (not mimicry's), and batches drawn from uint8 pictures that lie in the device's memory. jaxgan's side is the
 compiled call of the training loop, of several updates on a GPU, metrics included, of the experiment's own configuration
-with what recipes.py says; see torch_recipes.py for PyTorch's. On a GPU float32 products are TF32's on all sides.
+with what recipes.py says; see torch_recipes.py for PyTorch's. On a GPU float32 products are TF32's on all sides, on a CPU malloc has huge pages.
 
 `--together=N` sets up the sides of all recipes before anything is timed, N at once. XLA and cuDNN choose their kernels
 by timing them, and beside other processes they may choose worse ones: for figures to keep, set up one after another.
@@ -42,6 +42,7 @@ SIDES = {
     "gpu": ("jaxgan", "torch eager", "torch compiled", "torch graphs", "torch compiled + graphs"),
 }
 HAS_MIMICRY = ("sngan-32", "wgan-gp-32")
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # as launch.py has them, see jaxgan/hugepages.py
 ROUND = 500  # milliseconds that a side works for at a time, or one call
 PASSED_ON = ("parallel", "device", "batch_size", "precision", "steps_per_call", "hlo", "trace")
 
@@ -74,7 +75,7 @@ def begin(name: str, side: str, args: argparse.Namespace) -> Side:
     python = sys.executable if side == "jaxgan" else args.peer_python
     command = [python, __file__, f"--work={side}", "--recipes", name]
     command += [f"--{option}={value}" for option in PASSED_ON if (value := getattr(args, option))]
-    env = {"JAX_PLATFORMS": "cpu"} if args.device == "cpu" else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    env = {"JAX_PLATFORMS": "cpu", **HUGE_PAGES} if args.device == "cpu" else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if args.together > 1:
         env["TORCHINDUCTOR_COMPILE_THREADS"] = "2"
     started = Side(side, command, env, args.patience)

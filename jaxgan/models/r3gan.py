@@ -53,12 +53,12 @@ class Generator(nn.Module):
             z = jnp.concatenate([z, embedding(label)], axis=-1)
         x = Basis(base, self.widths[0], name="basis")(z)
         for i, features in enumerate(self.widths):
-            x = x.astype(_type(len(self.widths) - 1 - i, self.bf16_stages))
+            x = x.astype(_type(len(self.widths) - 1 - i, self.bf16_stages, z.dtype))
             if i:
                 x = upsample(_pointwise(x, features, "up", i))
             x = _residual_blocks(self, x, i)
         x = Pointwise(self.shape[-1], use_bias=False, kernel_init=scaled(x.shape[-1]), name="to_rgb")(x)
-        return x.astype(jnp.float32)
+        return x.astype(z.dtype)
 
 
 class Discriminator(nn.Module):
@@ -82,15 +82,15 @@ class Discriminator(nn.Module):
         self, x: jax.Array, label: jax.Array | None = None, *, train: bool, index: jax.Array | None = None
     ) -> jax.Array:
         base_size(x.shape[1:], len(self.widths), "r3gan")
-        channels = x.shape[-1]
+        channels, given = x.shape[-1], x.dtype
         for i, features in enumerate(self.widths):
-            x = x.astype(_type(i, self.bf16_stages))
+            x = x.astype(_type(i, self.bf16_stages, given))
             if i == 0:
                 x = Pointwise(features, use_bias=False, kernel_init=scaled(channels), name="from_rgb")(x)
             else:
                 x = _pointwise(downsample(x), features, "down", i)
             x = _residual_blocks(self, x, i)
-        h = self._pooled(x.astype(jnp.float32))
+        h = self._pooled(x.astype(given))
         size = 1 if label is None else h.shape[-1]
         h = nn.Dense(size, use_bias=False, kernel_init=scaled(h.shape[-1]), name="judge")(h)
         if label is None:
@@ -170,6 +170,6 @@ def _pointwise(x, features, name, stage):
     return Pointwise(features, use_bias=False, kernel_init=init, name=f"{name}_{stage}")(x)
 
 
-def _type(stages_above: int, bf16_stages: int):
-    """Of a stage, by the number of stages of higher resolution."""
-    return jnp.bfloat16 if stages_above < bf16_stages else jnp.float32
+def _type(stages_above: int, bf16_stages: int, given):
+    """Of a stage, by the number of stages of higher resolution and the type that the network is given."""
+    return jnp.bfloat16 if stages_above < bf16_stages else given

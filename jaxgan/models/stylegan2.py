@@ -82,13 +82,16 @@ class Generator(nn.Module):
         return self.synthesis(w, train=train, index=index)
 
     def mapping(self, z: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """w [B, w_size]. Moves the running mean while training: that over `axis_name`, when it is set."""
+        """w [B, w_size], in the type of z.
+
+        Moves the running mean while training: that over `axis_name`, when it is set.
+        """
         w = self.mapping_network(z, label)
         if train and not self.is_initializing():
             mean = jnp.mean(lax.stop_gradient(w), axis=0)
             mean = mean if self.axis_name is None else lax.pmean(mean, self.axis_name)
             self.w_mean.value = mean + self.w_decay * (self.w_mean.value - mean)
-        return w
+        return w.astype(z.dtype)
 
     def synthesis(self, w: jax.Array, *, train: bool, index: jax.Array | None = None) -> jax.Array:
         """w [B, w_size] or [B, style_layers, w_size] -> pictures [B, *shape]."""
@@ -116,7 +119,7 @@ class Generator(nn.Module):
             return jax.random.normal(key_z, z.shape[1:]), mixed & (jnp.arange(self.style_layers) >= first)
 
         other, replaced = jax.vmap(draw)(index)
-        other = self.mapping_network(other, label)
+        other = self.mapping_network(other, label).astype(w.dtype)
         return jnp.where(replaced[:, :, None], other[:, None], w[:, None])
 
 
@@ -161,10 +164,10 @@ class Discriminator(nn.Module):
         return judge(h, label, self._logits(h, label))
 
     def _reduced(self, picture):
-        """The picture at the lowest resolution: [B, h, w, widths[-1]] float32."""
-        x = None
+        """The picture at the lowest resolution: [B, h, w, widths[-1]], in the type of the picture."""
+        x, given = None, picture.dtype
         for i, features in enumerate(self.widths):
-            dtype = _type(i, self.bf16_stages) if i < len(self.widths) - 1 else jnp.float32
+            dtype = _type(i, self.bf16_stages, given) if i < len(self.widths) - 1 else given
             if i == 0 or self.architecture == "skip":
                 seen = Conv(features, kernel=1, name=f"from_rgb_{i}")(picture.astype(dtype))
                 seen = activation(seen)
@@ -173,7 +176,7 @@ class Discriminator(nn.Module):
             if i < len(self.widths) - 1:
                 residual = self.architecture == "resnet"
                 x = DownStage(self.widths[i + 1], residual, name=f"stage_{i}")(x.astype(dtype))
-        return x.astype(jnp.float32)
+        return x.astype(given)
 
     def _logits(self, h, label):
         if label is None or not self.projection:
@@ -206,7 +209,7 @@ class Mapping(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles [B, 2n, W] for n resolutions -> pictures [B, *shape] float32.
+    """Styles [B, 2n, W] for n resolutions -> pictures [B, *shape], in the type of the styles.
 
     The first resolution has one convolution, the others two; the layers to RGB share a style with the convolution
     that follows.
@@ -225,7 +228,7 @@ class Synthesis(nn.Module):
         x = jnp.broadcast_to(constant, (w.shape[0], *constant.shape))
         picture, last = None, len(self.widths) - 1
         for i, features in enumerate(self.widths):
-            x = x.astype(_type(last - i, self.bf16_stages))
+            x = x.astype(_type(last - i, self.bf16_stages, w.dtype))
             before = x
             if i:
                 x = StyledConv(features, up=True, name=f"up_{i}")(x, w[:, 2 * i - 1], train=train, index=index)
@@ -282,7 +285,7 @@ class Noise(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A 1x1 convolution to the picture's channels, modulated by styles [B, W] and not demodulated; float32."""
+    """A 1x1 convolution to the picture's channels, modulated by styles [B, W] and not demodulated; in their type."""
 
     features: int
 
@@ -290,7 +293,7 @@ class ToRGB(nn.Module):
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         style = Dense(x.shape[-1], bias_init=nn.initializers.ones, name="style")(w)
         picture = Conv(self.features, kernel=1, name="conv")(x * _over_pixels(style, x))
-        return _clamped(picture).astype(jnp.float32)
+        return _clamped(picture).astype(w.dtype)
 
 
 class DownStage(nn.Module):
@@ -399,9 +402,9 @@ def _index(x, index):
     return jnp.arange(x.shape[0]) if index is None else index
 
 
-def _type(stages_above: int, bf16_stages: int):
-    """Of a stage, by the number of stages of higher resolution."""
-    return jnp.bfloat16 if stages_above < bf16_stages else jnp.float32
+def _type(stages_above: int, bf16_stages: int, given):
+    """Of a stage, by the number of stages of higher resolution and the type that the network is given."""
+    return jnp.bfloat16 if stages_above < bf16_stages else given
 
 
 def _check(architecture: str) -> None:
