@@ -18,7 +18,8 @@ All sides: float32 (`--precision=bfloat16`: both networks in bfloat16), all core
 counts (asserted, but mimicry's, whose logit has a bias), the same steps and penalties, Adam, an average of the
 generator (not mimicry's), and batches drawn from uint8 pictures that lie in the device's memory. jaxgan's side is the
 compiled call of the training loop, of several updates on a GPU, metrics included, of the experiment's own configuration
-with what recipes.py says; see torch_recipes.py for PyTorch's. On a GPU float32 products are TF32's on all sides, on a CPU malloc has huge pages.
+with what recipes.py says; see torch_recipes.py for PyTorch's. On a GPU float32 products are TF32's on all sides; on a
+CPU malloc has huge pages on all sides.
 
 `--together=N` sets up the sides of all recipes before anything is timed, N at once. XLA and cuDNN choose their kernels
 by timing them, and beside other processes they may choose worse ones: for figures to keep, set up one after another.
