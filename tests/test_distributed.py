@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxgan import distributed
 from jaxgan.errors import ConfigError
 from jaxgan.train import train
-from tests.runs import ROOT, command, environment, launch, rows
+from tests.runs import ROOT, command, environment, launch, numbers, rows
 from tests.small import assert_close, assert_equal
 
 RING = "tests/ring.py"
@@ -109,7 +109,8 @@ def two_processes(tmp_path_factory):
 
 
 def assert_same_run(workdir, one_device):
-    expected, found = rows(one_device[0]), rows(workdir)
+    assert [row.get("protocol") for row in rows(workdir)] == [row.get("protocol") for row in rows(one_device[0])]
+    expected, found = numbers(one_device[0]), numbers(workdir)
     assert len(found) == len(expected) == 20
     for a, b in zip(found, expected, strict=True):
         assert a.keys() == b.keys()
