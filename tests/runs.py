@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 CLOCK = ("time", "images_per_second", "input_wait")
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -47,6 +49,13 @@ def rows(workdir) -> list[dict]:
 def numbers(workdir) -> list[dict]:
     """The rows without the protocol that stands beside the numbers of an evaluation."""
     return [{name: value for name, value in row.items() if name != "protocol"} for row in rows(workdir)]
+
+
+def assert_close_rows(workdir, expected, rel: float) -> None:
+    """The same rows, but for the rounding of their numbers."""
+    assert [row.get("protocol") for row in rows(workdir)] == [row.get("protocol") for row in rows(expected)]
+    for a, b in zip(numbers(workdir), numbers(expected), strict=True):
+        assert a == pytest.approx(b, rel=rel, abs=1e-5), b["step"]
 
 
 def fingerprint(workdir, step) -> int:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxgan import distributed
 from jaxgan.errors import ConfigError
 from jaxgan.train import train
-from tests.runs import ROOT, command, environment, launch, numbers, rows
+from tests.runs import ROOT, assert_close_rows, command, environment, launch, rows
 from tests.small import assert_close, assert_equal
 
 RING = "tests/ring.py"
@@ -109,13 +109,8 @@ def two_processes(tmp_path_factory):
 
 
 def assert_same_run(workdir, one_device):
-    assert [row.get("protocol") for row in rows(workdir)] == [row.get("protocol") for row in rows(one_device[0])]
-    expected, found = numbers(one_device[0]), numbers(workdir)
-    assert len(found) == len(expected) == 20
-    for a, b in zip(found, expected, strict=True):
-        assert a.keys() == b.keys()
-        for name, value in b.items():
-            assert a[name] == pytest.approx(value, rel=2e-4, abs=1e-5), (b["step"], name)
+    assert len(rows(workdir)) == 20
+    assert_close_rows(workdir, one_device[0], rel=2e-4)
 
 
 def assert_same_state(state, expected):
@@ -177,8 +172,7 @@ def test_a_streamed_run_of_two_processes_is_the_resident_one_of_one_and_goes_on_
     states = here(digits, tmp_path / "two", **STREAMED), here(digits, tmp_path / "run", **STREAMED, parallel="jit")
     for state, folder in zip(states, ("two", "run"), strict=True):
         assert_same_state(state, expected)
-        for a, b in zip(rows(tmp_path / folder), rows(tmp_path / "one"), strict=True):
-            assert a == pytest.approx(b, rel=2e-4, abs=1e-5)
+        assert_close_rows(tmp_path / folder, tmp_path / "one", rel=2e-4)
 
 
 @pytest.mark.slow
