@@ -351,9 +351,8 @@ def _transpose_by_phases(stride: int, size: Size, y, kernel):
 
     def taps(axis, phase):
         """The first tap that falls on this phase, and the padding of y along the axis."""
-        first = (phase + _same(size[axis], kernel.shape[0], stride)[0]) % stride
+        ahead, first = divmod(phase + _same(size[axis], kernel.shape[0], stride)[0], stride)
         reach = len(range(first, kernel.shape[0], stride)) - 1
-        ahead = (phase + _same(size[axis], kernel.shape[0], stride)[0]) // stride
         return first, (reach - ahead, size[axis] // stride + ahead - y.shape[axis + 1])
 
     def phase(row, column):
