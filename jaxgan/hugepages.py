@@ -23,7 +23,7 @@ def restart_with() -> None:
     tunables = os.environ.get(TUNABLES, "")
     if NAME in tunables or not _are_of_use():
         return
-    os.environ[TUNABLES] = ":".join([*filter(None, [tunables]), f"{NAME}=1"])
+    os.environ[TUNABLES] = f"{tunables}:{NAME}=1".lstrip(":")
     os.execv(sys.executable, sys.orig_argv)
 
 
