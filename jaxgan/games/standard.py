@@ -66,7 +66,8 @@ def make_game(
             global one, or "per_device", each device its own part. Losses are of the global batch in either case.
         joint_pass: real and generated examples go through the discriminator together in its step, as one batch of twice
             the size: the same numbers (dropout and noise draw others), in fewer and larger products. For a
-            discriminator that does not mix examples.
+            discriminator that does not mix examples. Penalties at real or generated examples (r1, r2), which otherwise
+            share the loss's pass, then have one of their own.
 
     Raises:
         ConfigError: unknown names, or values out of range or that do not go together.
