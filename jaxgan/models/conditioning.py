@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.errors import ConfigError
+from jaxgan.models.batch_norm import Norm
 from jaxgan.models.layers import Initializer, normal_init, scale_init
 
 
@@ -67,17 +68,8 @@ class ConditionalBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None, *, train: bool) -> jax.Array:
-        norm = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=self.epsilon,
-            axis_name=self.axis_name,
-            use_scale=condition is None,
-            use_bias=condition is None,
-            scale_init=self.scale_init,
-            name="norm",
-        )
-        x = norm(x)
+        norm = Norm(self.epsilon, self.axis_name, condition is None, self.scale_init, name="norm")
+        x = norm(x, train=train)
         if condition is None:
             return x
         return modulate(x, *Modulation(x.shape[-1], self.classes, self.hidden, self.kernel_init)(condition))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxgan.errors import ConfigError
 from jaxgan.models import convolution
+from jaxgan.models.batch_norm import Norm
 
 Initializer = nn.initializers.Initializer
 SMALLEST_BASE = 2
@@ -115,8 +116,8 @@ class Pointwise(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, synchronised over `axis_name` when that is set.
 
-    flax's, which XLA:CPU compiles as well as anything tried in its place. The running statistics move by a
-    tenth towards each training batch's (momentum 0.9); epsilon is 1e-5; the scale starts from N(1, 0.02).
+    The running statistics move by a tenth towards each training batch's (momentum 0.9); epsilon is 1e-5; the scale
+    starts from N(1, 0.02).
     """
 
     axis_name: str | None = None
@@ -124,15 +125,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        norm = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            axis_name=self.axis_name,
-            scale_init=self.scale_init,
-            name="norm",
-        )
-        return norm(x)
+        return Norm(axis_name=self.axis_name, scale_init=self.scale_init, name="norm")(x, train=train)
 
 
 class Dropout(nn.Module):
