@@ -99,8 +99,10 @@ def train_row(args: argparse.Namespace, suite: str, packing: int, seeds: list[in
     for seed in range(args.seeds):
         if (earlier := earlier_folder(args, suite, packing, seed)).exists():
             earlier.rename(row / f"seed_{seed}")
-    overrides = {**settings(args, suite), "game.packing": packing, "seed": seeds[0]}
-    config = apply_overrides(pacgan.get_config(suite), overrides)
+    config = pacgan.get_config(suite)
+    whole = config.batch_size - config.batch_size % packing  # 99 in packs of three
+    overrides = {**settings(args, suite), "game.packing": packing, "batch_size": whole, "seed": seeds[0]}
+    config = apply_overrides(config, overrides)
     train_seeds(config, str(row), seeds[-1] - seeds[0] + 1, overrides)
 
 
