@@ -43,7 +43,7 @@ _SAMPLES = flags.DEFINE_string("samples", None, "With --mode=eval: an .npz or fo
 _FEATURES = flags.DEFINE_string("features", "", "With --mode=eval: digits, garments, inception, efflite0 or raw.")
 _WEIGHTS = flags.DEFINE_string("weights", "", "With --features=inception: the file of its weights.")
 _METRICS = flags.DEFINE_list("metrics", [], "With --mode=eval: of jaxgan.evaluation.METRICS; all quick ones if empty.")
-_RESIZE = flags.DEFINE_string("resize", "", "With --features=inception and efflite0: tf1, torch or clean.")
+_RESIZE = flags.DEFINE_string("resize", "", "tf1, torch or clean: how pictures get the size that --features want.")
 _EMA = flags.DEFINE_bool("ema", True, "With --mode=eval: the averaged generator; --noema: the generator itself.")
 _STATISTICS = flags.DEFINE_string("statistics", "", "With --mode=eval: an .npz with the reference's mu and sigma.")
 _COMPILED = flags.DEFINE_string("compiled", "", "Where compiled programs are kept; the user's cache if empty, or none.")

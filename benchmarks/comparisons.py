@@ -26,6 +26,7 @@ FASHION = {
     "sngan": ["sngan.py:fashion_mnist", "--config.optimizer.schedule.over={images} images"],
     "r3gan": ["r3gan.py:fashion_mnist", "--config.game.conditional=False"],
 }
+FASHION_SIZE = ["--config.data.image_size=32", "--config.eval.resize=clean"]  # seen by the garment classifier at 28x28
 ABLATION = {
     "relativistic, R1 + R2": [],
     "relativistic, R1": ["--config.loss.penalties.r2=0"],
@@ -33,7 +34,7 @@ ABLATION = {
     "non-saturating, R1": ["--config.loss.name=non_saturating", "--config.loss.penalties.r2=0"],
 }
 STUDIES = {
-    "fashion": {name: [*row, "--config.data.image_size=32"] for name, row in FASHION.items()},
+    "fashion": {name: [*row, *FASHION_SIZE] for name, row in FASHION.items()},
     "ablation": {name: ["r3gan.py:stacked_mnist5k", *row] for name, row in ABLATION.items()},
 }
 SHOWN = {

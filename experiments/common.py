@@ -115,7 +115,7 @@ def base(experiment: str) -> ConfigDict:
     # digits, garments, inception, efflite0 (whose distance is fd, not fid), raw; auto: made for the data set, else raw.
     c.eval.features = "auto"
     c.eval.weights = ""  # the file of Inception's weights
-    c.eval.resize = ""  # tf1, torch or clean, for inception and efflite0; their own if empty
+    c.eval.resize = ""  # tf1, torch or clean, for all features but raw; their own way if empty
     c.eval.split = ""  # of the reference; data.split if empty
     c.stop = ConfigDict({"metric": "", "below": 0.0, "above": 0.0, "patience": 1})  # end the run when it is good enough
 

@@ -266,12 +266,16 @@ def lower_is_better(short: str) -> bool:
     return known[short]
 
 
-def choose_features(name: str, data_name: str, shape: Sequence[int]) -> str:
-    """The features to measure a data set with: those named, or for "auto" a network made for it, or the raw numbers."""
+def choose_features(name: str, data_name: str, shape: Sequence[int], resize: str = "") -> str:
+    """The features to measure a data set with: those named, or for "auto" a network made for it, or the raw numbers.
+
+    Pictures of another size than that network's are given to it if a resize is named.
+    """
     if name != "auto":
         return name
     own, channels = OF_A_SET.get(data_name, ("raw", 0))
-    return own if tuple(shape) == (28, 28, channels) else "raw"
+    fits = len(shape) == 3 and shape[2] == channels and (tuple(shape[:2]) == (28, 28) or resize)
+    return own if fits else "raw"
 
 
 def default_metrics(features: str, data_name: str) -> tuple[str, ...]:
@@ -324,7 +328,7 @@ def make_evaluator(
     """
     real = dataset.arrays["real"]
     network = load_features(
-        choose_features(features, dataset.name, real.shape[1:]), weights=weights or None, resize=resize or None
+        choose_features(features, dataset.name, real.shape[1:], resize), weights=weights or None, resize=resize or None
     )
     mixture = MIXTURES.get(dataset.name)
     if statistics:

@@ -155,8 +155,9 @@ def measured_numbers(config: ConfigDict, dataset: Dataset) -> tuple[str, ...]:
 
 def _choose(config: ConfigDict, dataset: Dataset) -> tuple[str, tuple[str, ...]]:
     """Features and metrics."""
-    features = choose_features(config.eval.features, dataset.name, dataset.arrays["real"].shape[1:])
-    return features, tuple(config.eval.metrics) or default_metrics(features, dataset.name)
+    c = config.eval
+    features = choose_features(c.features, dataset.name, dataset.arrays["real"].shape[1:], c.resize)
+    return features, tuple(c.metrics) or default_metrics(features, dataset.name)
 
 
 def _threshold(stop: ConfigDict) -> float:

@@ -50,7 +50,7 @@ def neighbours(
     real = build.load_data(c).arrays["real"]
     if max(k, 3) > len(real):
         raise DataError(f"the training set has {len(real)} pictures: k={k} and 3 at least are needed")
-    name = choose_features(c.eval.features, c.data.name, run.shape)
+    name = choose_features(c.eval.features, c.data.name, run.shape, c.eval.resize)
     network = load_features(name, weights=c.eval.weights or None, resize=c.eval.resize or None)
     kept = default_data_dir() / "jaxgan_statistics"
     features = make_reference(network, real, c.data.split, kept).examples.features

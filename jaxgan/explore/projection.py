@@ -18,6 +18,7 @@ from jaxgan.evaluation import choose_features
 from jaxgan.explore.opened import STYLES, Opened, check_range, in_parts, open_run
 from jaxgan.metrics.features import CLASSIFIERS, STACKED
 from jaxgan.metrics.networks import classifier
+from jaxgan.metrics.resize import CONVENTIONS
 from jaxgan.reference import plain_name
 
 
@@ -152,13 +153,16 @@ def _descend(run, x, labels, target, optimizer, steps, shown, weight):
 
 def _differentiable_features(run: Opened) -> Callable[[jax.Array], jax.Array]:
     """From pictures in [-1, 1] to the features of the network made for the data, or to none, [B, 1] zeros."""
-    name = choose_features(run.config.eval.features, run.config.data.name, run.shape)
+    c = run.config.eval
+    name = choose_features(c.features, run.config.data.name, run.shape, c.resize)
     if name not in (*CLASSIFIERS, STACKED):
         return lambda x: jnp.zeros((len(x), 1))
     params, _, _ = classifier.load("digits" if name == STACKED else name)
 
     def see(x):
         single = jnp.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3], 1)  # a channel each, where there are several
+        if c.resize:
+            single = CONVENTIONS[c.resize]((single + 1.0) * 127.5, classifier.SIDE) / 127.5 - 1.0
         return classifier.forward(params, single)["features"].reshape(len(x), -1)
 
     return see

@@ -4,8 +4,8 @@
 |---|---|---|---|
 | `"inception"` | 2048, after the last average pool | any size, grey or colour | a file that the user names |
 | `"efflite0"` | 1280, after the last average pool | any size, grey or colour | in a package that the user installs |
-| `"digits"`, `"garments"` | the last hidden layer of a small classifier | 28x28, grey | in this package |
-| `"stacked_digits"` | `"digits"` of each channel | 28x28, a digit in each of three channels | in this package |
+| `"digits"`, `"garments"` | the last hidden layer of a small classifier | grey, 28x28 or resized | in this package |
+| `"stacked_digits"` | `"digits"` of each channel | the same, a digit in each of three channels | in this package |
 | `"raw"` | the pixels / 255, flattened | any | none |
 
 A number depends on the network, its weights, the resize and the precision; `Features` carries them all for the record.
@@ -69,7 +69,8 @@ def load_features(name: str, *, weights: str | None = None, resize: str | None =
             variable JAXGAN_INCEPTION_WEIGHTS names.
         resize: for `"inception"`: `"tf1"` (the default; the original FID, torch-fidelity), `"torch"` (pytorch-fid, with
             its scaling) or `"clean"` (clean-fid), see `jaxgan.metrics.resize`. For `"efflite0"`: the same, with one
-            scaling, `"clean"` by default. The others resize nothing.
+            scaling, `"clean"` by default. For the small classifiers: the same, to 28x28, `"none"` by default. `"raw"`
+            resizes nothing.
 
     Returns:
         The network. Inception's logits are those without the last bias, as every reference takes them for the Inception
@@ -87,19 +88,12 @@ def load_features(name: str, *, weights: str | None = None, resize: str | None =
         raise ConfigError(f"features {name!r} take no file of weights, but {weights!r} is given")
     if name == "efflite0":
         return _efflite0("clean" if resize is None else resize)
-    if resize not in (None, "none"):
-        raise ConfigError(f"features {name!r} resize nothing, but resize {resize!r} is given")
     if name == "raw":
+        if resize not in (None, "none"):
+            raise ConfigError(f"features {name!r} resize nothing, but resize {resize!r} is given")
         return Features(name, 0, "", "none", "float32", Partial(_raw), ())
-    from jaxgan.metrics.networks import classifier
+    return _classifier(name, "none" if resize is None else resize)
 
-    if name == STACKED:
-        params, sha256, _ = classifier.load("digits")
-        class_names = tuple(f"{mode:03}" for mode in range(1000))
-        apply = Partial(classifier.apply_stacked, params)
-        return Features(name, 3 * classifier.SIZE, sha256, "none", "float32", apply, class_names)
-    params, sha256, class_names = classifier.load(name)
-    return Features(name, classifier.SIZE, sha256, "none", "float32", Partial(classifier.apply, params), class_names)
 
 
 def extract(
@@ -161,7 +155,8 @@ def extract(
 
 def _batch_size(features, platform):
     # Layers of few enlarged pictures stay in a processor's cache: 64 at once take 1.4 times as long with Inception.
-    return 8 if features.resize != "none" and platform == "cpu" else 64
+    enlarged = features.resize != "none" and features.name not in (*CLASSIFIERS, STACKED)
+    return 8 if enlarged and platform == "cpu" else 64
 
 
 @functools.cache
@@ -234,6 +229,26 @@ def _efflite0_apply(resize):
         return efflite0.apply(variables, efflite0.scale(x))
 
     return apply
+
+
+def _classifier(name, resize):
+    from jaxgan.metrics.networks import classifier
+
+    stacked = name == STACKED
+    params, sha256, class_names = classifier.load("digits" if stacked else name)
+    if stacked:
+        class_names = tuple(f"{mode:03}" for mode in range(1000))
+    apply = classifier.apply_stacked if stacked else classifier.apply
+    if resize != "none":
+        _check_resize(name, resize)
+        apply = _resized(apply, resize)
+    size = (3 if stacked else 1) * classifier.SIZE
+    return Features(name, size, sha256, resize, "float32", Partial(apply, params), class_names)
+
+
+@functools.cache
+def _resized(apply, resize):
+    return functools.partial(apply, resize=resizing.CONVENTIONS[resize])
 
 
 def _check_resize(name, resize):

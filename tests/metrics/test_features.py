@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from PIL import Image
 
+from jaxgan.data import load
 from jaxgan.errors import ConfigError, DataError
 from jaxgan.metrics import features as module
 from jaxgan.metrics.features import INCEPTION_VARIABLE, NAMES, Features, extract, load_features
@@ -139,6 +141,29 @@ def test_the_small_classifiers_are_found_by_name(name, monkeypatch):
     out = extract(network, x)
     for what, expected in classifier.apply(params, x).items():
         np.testing.assert_allclose(out[what], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("resize", CONVENTIONS)
+def test_the_small_classifiers_see_pictures_of_other_sizes_resized(resize):
+    digits, stacked, seen = load_features("digits", resize=resize), load_features("stacked_digits", resize=resize), {}
+    x = pictures(4, 32)
+    for channel in range(3):
+        resized = CONVENTIONS[resize](x[..., channel : channel + 1], 28)
+        seen[channel] = classifier.forward(classifier.load("digits")[0], resized / 127.5 - 1.0)
+    assert digits.resize == stacked.resize == resize
+    out = extract(digits, x[..., :1])
+    for what in ("features", "logits"):
+        np.testing.assert_allclose(out[what], seen[0][what], rtol=1e-4, atol=1e-4)
+    expected = np.concatenate([seen[channel]["features"] for channel in range(3)], axis=1)
+    np.testing.assert_allclose(extract(stacked, x)["features"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_enlarged_digits_are_told_by_their_reduced_pictures():
+    dataset = load("mnist5k")
+    real, labels = dataset.arrays["real"][:500, ..., 0], dataset.arrays["label"][:500]
+    enlarged = np.stack([np.asarray(Image.fromarray(x).resize((32, 32), Image.Resampling.LANCZOS)) for x in real])
+    found = extract(load_features("digits", resize="clean"), enlarged[..., None])["logits"].argmax(1)
+    assert (found == labels).mean() > 0.98
 
 
 @pytest.mark.parametrize("count", [1, 4, 7, 8, 9])

@@ -41,6 +41,7 @@ import hashlib
 import io
 import math
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -51,7 +52,9 @@ from jaxgan.errors import ConfigError, DataError
 
 FOLDER = pathlib.Path(__file__).parent
 SIZE = 64  # of the features
+SIDE = 28  # of the pictures
 Params = dict[str, dict[str, jax.Array]]
+Resize = Callable[[jax.Array, int], jax.Array]
 
 
 class Classifier(NamedTuple):
@@ -102,12 +105,13 @@ def load(name: str) -> tuple[Params, str, tuple[str, ...]]:
     return params, sha256, known.class_names
 
 
-def apply(params: Params, pictures: jax.Array) -> dict[str, jax.Array]:
+def apply(params: Params, pictures: jax.Array, resize: Resize | None = None) -> dict[str, jax.Array]:
     """Features and logits of pictures; may be jitted.
 
     Args:
         params: from `load`.
         pictures: uint8 `[B, 28, 28, 1]`, bright on black, as the data sets have them.
+        resize: one of `jaxgan.metrics.resize`, for pictures of another size.
 
     Returns:
         `"features"` float32 `[B, 64]` and `"logits"` float32 `[B, 10]`.
@@ -116,22 +120,16 @@ def apply(params: Params, pictures: jax.Array) -> dict[str, jax.Array]:
         ConfigError: the pictures have another size or colours.
         TypeError: they are not uint8.
     """
-    if pictures.ndim != 4 or pictures.shape[1:] != (28, 28, 1):
-        raise ConfigError(
-            f"the digit and garment classifiers take grey pictures of 28x28, [B, 28, 28, 1], not {pictures.shape}; "
-            "choose other features for these pictures"
-        )
-    if pictures.dtype != jnp.uint8:
-        raise TypeError(f"pictures must be uint8, 0 to 255, not {pictures.dtype}")
-    return forward(params, pictures.astype(jnp.float32) / 127.5 - 1.0)
+    return _see(params, _brought_to_size(pictures, 1, resize))
 
 
-def apply_stacked(params: Params, pictures: jax.Array) -> dict[str, jax.Array]:
+def apply_stacked(params: Params, pictures: jax.Array, resize: Resize | None = None) -> dict[str, jax.Array]:
     """Features and joint logits of pictures that show a digit in each of three channels (Stacked-MNIST).
 
     Args:
         params: from `load("digits")`.
         pictures: uint8 `[B, 28, 28, 3]`.
+        resize: as for `apply`.
 
     Returns:
         `"features"` float32 `[B, 192]`, those of the channels side by side, and `"logits"` float32 `[B, 1000]`: of the
@@ -139,14 +137,32 @@ def apply_stacked(params: Params, pictures: jax.Array) -> dict[str, jax.Array]:
 
     Raises:
         ConfigError: the pictures have another size or colours.
+        TypeError: they are not uint8.
     """
-    if pictures.ndim != 4 or pictures.shape[1:] != (28, 28, 3):
-        raise ConfigError(f"stacked digits are pictures [B, 28, 28, 3], not {pictures.shape}")
-    single = jnp.moveaxis(pictures, -1, 1).reshape(-1, 28, 28, 1)
-    found = {name: x.reshape(-1, 3, x.shape[-1]) for name, x in apply(params, single).items()}
+    pictures = _brought_to_size(pictures, 3, resize)
+    single = jnp.moveaxis(pictures, -1, 1).reshape(-1, SIDE, SIDE, 1)
+    found = {name: x.reshape(-1, 3, x.shape[-1]) for name, x in _see(params, single).items()}
     a, b, c = jnp.moveaxis(found["logits"], 1, 0)
     joint = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]
     return {"features": found["features"].reshape(len(pictures), -1), "logits": joint.reshape(len(pictures), -1)}
+
+
+def _brought_to_size(pictures, channels, resize):
+    sized = pictures if resize is None or pictures.ndim != 4 else resize(pictures, SIDE)
+    if sized.ndim != 4 or sized.shape[1:] != (SIDE, SIDE, channels):
+        kind = "grey pictures" if channels == 1 else "pictures of three digits"
+        raise ConfigError(
+            f"the digit and garment classifiers take {kind} of 28x28, [B, 28, 28, {channels}], not {pictures.shape}; "
+            "choose other features for these pictures, or for ones of another size a resize (config.eval.resize, "
+            "--resize)"
+        )
+    if pictures.dtype != jnp.uint8:
+        raise TypeError(f"pictures must be uint8, 0 to 255, not {pictures.dtype}")
+    return sized.astype(jnp.float32)
+
+
+def _see(params, pictures):
+    return forward(params, pictures / 127.5 - 1.0)
 
 
 def forward(params: Params, x: jax.Array) -> dict[str, jax.Array]:
