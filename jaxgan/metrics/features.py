@@ -95,7 +95,6 @@ def load_features(name: str, *, weights: str | None = None, resize: str | None =
     return _classifier(name, "none" if resize is None else resize)
 
 
-
 def extract(
     features: Features,
     pictures: np.ndarray,
