@@ -1,0 +1,174 @@
+"""R3GAN's residual blocks, the part that decides its update: jaxgan's against the same in PyTorch (eager and compiled).
+
+    python benchmarks/r3gan_blocks.py [--rounds=10] [--rows "cifar10, 8x8"] [--device=gpu]
+
+The value and the gradient, in parameters and pictures, of the sum of squares of what two blocks give, at the sizes of
+the paper's preset for CIFAR-10 (768 channels, 96 groups; small batches, for a CPU's sake) and of the embedded digits'.
+Both sides start from the same numbers, float32 (TF32 products on a GPU), and have to agree on value and gradient before
+they are timed; channels_last in PyTorch. Each is a process of its own that works when it is its turn. The ratio is the
+median of the rounds' ratios, the faster of PyTorch's times over ours: above 1, jaxgan is the faster one.
+"""
+
+import argparse
+import statistics
+import sys
+from functools import partial
+
+import numpy as np
+from common import ROOT, Side, gpus, machine, milliseconds, serve
+
+BLOCKS, GROUP = 2, 16
+ROWS = {  # pictures, pixels of a side, channels
+    "cifar10, 4x4": (16, 4, 768),
+    "cifar10, 8x8": (16, 8, 768),
+    "cifar10, 16x16": (8, 16, 768),
+    "cifar10, 32x32": (2, 32, 768),
+    "digits, 7x7": (64, 7, 64),
+    "digits, 14x14": (64, 14, 32),
+    "digits, 28x28": (64, 28, 16),
+}
+SIDES = ("jaxgan", "torch eager", "torch compiled")
+CLOSE = {"cpu": 1e-4, "gpu": 1e-2}
+ROUND = 500  # milliseconds that a side works for at a time
+
+
+def make_data(row: str) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+    """Pictures [B, H, H, C], and the blocks' parameters in jaxgan's layouts."""
+    batch, side, channels = ROWS[row]
+    wide, rng = 2 * channels, np.random.default_rng(0)
+
+    def normal(*shape, fan_in=1):
+        return (rng.standard_normal(shape) / fan_in**0.5).astype(np.float32)
+
+    def block():
+        return {
+            "widen": normal(channels, wide, fan_in=channels),
+            "bias_0": normal(wide),
+            "grouped": normal(3, 3, GROUP, wide, fan_in=9 * GROUP),
+            "bias_1": normal(wide),
+            "narrow": normal(wide, channels, fan_in=wide),
+        }
+
+    return normal(batch, side, side, channels), [block() for _ in range(BLOCKS)]
+
+
+def make_jaxgan(row: str, device: str):
+    import jax
+    import jax.numpy as jnp
+
+    sys.path.insert(0, str(ROOT))
+    from jaxgan.models.r3gan import Block
+
+    if jax.default_backend() != device:
+        raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on {device}")
+    x, blocks = make_data(row)
+    dense = ("widen", "narrow")
+    params = [{k: {"kernel": jnp.asarray(v)} if k in dense else jnp.asarray(v) for k, v in b.items()} for b in blocks]
+
+    def loss(params, x):
+        for p in params:
+            x = Block(BLOCKS, group_size=GROUP).apply({"params": p}, x)
+        return jnp.sum(jnp.square(x))
+
+    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    given = params, jnp.asarray(x)
+
+    def found():
+        value, grads = step(*given)
+        return [float(value), sum(float(jnp.sum(jnp.square(g))) for g in jax.tree.leaves(grads)) ** 0.5]
+
+    def run(n):
+        for _ in range(n):
+            out = step(*given)
+        jax.block_until_ready(out)
+
+    return found, run
+
+
+def make_torch(row: str, device: str, compiled: bool):
+    import torch
+    from torch_networks import R3Block
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    x, blocks = make_data(row)
+    where, last = torch.device("cuda" if device == "gpu" else "cpu"), {"memory_format": torch.channels_last}
+    network = torch.nn.Sequential(*(R3Block(x.shape[-1], GROUP) for _ in blocks))
+    for module, p in zip(network, blocks, strict=True):
+        weights = {
+            "widen.weight": p["widen"].T[:, :, None, None],
+            "widen.bias": p["bias_0"],
+            "grouped.weight": p["grouped"].transpose(3, 2, 0, 1),
+            "grouped.bias": p["bias_1"],
+            "narrow.weight": p["narrow"].T[:, :, None, None],
+        }
+        module.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(w)) for name, w in weights.items()})
+    network = network.to(where, **last)
+    pictures = torch.from_numpy(x).permute(0, 3, 1, 2).to(where, **last).requires_grad_()
+    wanted = [pictures, *network.parameters()]
+    if compiled:
+        network = torch.compile(network)
+
+    def step():
+        value = network(pictures).square().sum()
+        return value, torch.autograd.grad(value, wanted)
+
+    def found():
+        value, grads = step()
+        return [value.item(), sum(g.square().sum().item() for g in grads) ** 0.5]
+
+    def run(n):
+        for _ in range(n):
+            step()
+        if device == "gpu":
+            torch.cuda.synchronize()
+
+    return found, run
+
+
+def make(side: str, row: str, device: str):
+    """What `serve` wants: facts, and the answer to a number of steps."""
+    found, run = make_jaxgan(row, device) if side == "jaxgan" else make_torch(row, device, side == "torch compiled")
+    facts = {"found": found()}
+    run(2)
+    return facts, partial(milliseconds, run)
+
+
+def measure(row: str, args: argparse.Namespace) -> str:
+    """A line of the table."""
+    env = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    command = [sys.executable, __file__, f"--device={args.device}", "--rows", row]
+    sides = [Side(side, [*command, f"--work={side}"], env) for side in SIDES]
+    running = [side for side in sides if "error" not in side.facts]
+    for side in running[1:]:
+        np.testing.assert_allclose(side.facts["found"], running[0].facts["found"], rtol=CLOSE[args.device])
+    steps = {side.name: max(1, round(ROUND / side.ask(2))) for side in running}
+    times = {side.name: [] for side in running}
+    for _ in range(args.rounds):
+        for side in running:
+            times[side.name].append(side.ask(steps[side.name]))
+    for side in sides:
+        side.close()
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    best = min((name for name in medians if name != "jaxgan"), key=medians.get)
+    ratio = statistics.median(b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
+    cells = " | ".join(f"{medians[side]:.4g} ms" if side in medians else "" for side in SIDES)
+    return f"| {row} | {' x '.join(map(str, ROWS[row]))} | {cells} | {ratio:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--device", choices=CLOSE, default="gpu" if gpus() else "cpu")
+    parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        serve(partial(make, args.work, args.rows[0], args.device))
+        return
+    print(f"{machine()}\n\n| blocks of | pictures, side, channels | {' | '.join(SIDES)} | ratio |\n{'|---' * 6}|")
+    for row in args.rows:
+        print(measure(row, args), flush=True)
+
+
+if __name__ == "__main__":
+    main()
