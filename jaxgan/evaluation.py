@@ -274,7 +274,8 @@ def choose_features(name: str, data_name: str, shape: Sequence[int], resize: str
     if name != "auto":
         return name
     own, channels = OF_A_SET.get(data_name, ("raw", 0))
-    fits = len(shape) == 3 and shape[2] == channels and (tuple(shape[:2]) == (28, 28) or resize)
+    sized = tuple(shape[:2]) == (28, 28) or resize not in ("", "none")
+    fits = len(shape) == 3 and shape[2] == channels and sized
     return own if fits else "raw"
 
 

@@ -191,6 +191,7 @@ def test_what_is_measured_unless_asked():
     assert evaluation.choose_features("auto", "fashion_mnist", (28, 28, 1)) == "garments"
     assert evaluation.choose_features("auto", "mnist5k", (32, 32, 1)) == "raw"
     assert evaluation.choose_features("auto", "mnist5k", (32, 32, 1), "clean") == "digits"
+    assert evaluation.choose_features("auto", "mnist5k", (32, 32, 1), "none") == "raw"
     assert evaluation.choose_features("auto", "mnist5k", (32, 32, 3), "clean") == "raw"
     assert evaluation.choose_features("auto", "stacked_mnist5k", (28, 28, 3)) == "stacked_digits"
     assert evaluation.choose_features("auto", "stacked_mnist5k", (28, 28, 1)) == "raw"

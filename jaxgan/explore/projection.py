@@ -161,7 +161,7 @@ def _differentiable_features(run: Opened) -> Callable[[jax.Array], jax.Array]:
 
     def see(x):
         single = jnp.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3], 1)  # a channel each, where there are several
-        if c.resize:
+        if c.resize not in ("", "none"):
             single = CONVENTIONS[c.resize]((single + 1.0) * 127.5, classifier.SIDE) / 127.5 - 1.0
         return classifier.forward(params, single)["features"].reshape(len(x), -1)
 
