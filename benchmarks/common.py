@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -113,6 +114,23 @@ def serve(make: Callable[[], tuple[dict, Callable[[Any], Any]]]) -> None:
     say({**facts, "setup": time.perf_counter() - start})
     for line in sys.stdin:
         say(answer(json.loads(line)))
+
+
+def environment(device: str) -> dict[str, str]:
+    """What a side's process on a "cpu" or a "gpu" finds in it: huge pages as in jaxgan/hugepages.py."""
+    if device == "cpu":
+        return {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def compare(times: dict[str, list[float]]) -> dict[str, Any]:
+    """The fastest of jaxgan's peers, and the median of the rounds' ratios of its time over jaxgan's; by side, times."""
+    peers = {name: statistics.median(values) for name, values in times.items() if name != "jaxgan"}
+    if not peers or "jaxgan" not in times:
+        return {}
+    best = min(peers, key=peers.get)
+    ratios = (b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
+    return {"best": best, "ratio": statistics.median(ratios)}
 
 
 def milliseconds(updates: Callable[[int], None], n: int) -> float:

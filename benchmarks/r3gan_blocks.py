@@ -15,7 +15,7 @@ import sys
 from functools import partial
 
 import numpy as np
-from common import ROOT, Side, gpus, machine, milliseconds, serve
+from common import ROOT, Side, compare, environment, gpus, machine, milliseconds, serve
 
 BLOCKS, GROUP = 2, 16
 ROWS = {  # pictures, pixels of a side, channels
@@ -135,9 +135,8 @@ def make(side: str, row: str, device: str):
 
 def measure(row: str, args: argparse.Namespace) -> str:
     """A line of the table."""
-    env = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     command = [sys.executable, __file__, f"--device={args.device}", "--rows", row]
-    sides = [Side(side, [*command, f"--work={side}"], env) for side in SIDES]
+    sides = [Side(side, [*command, f"--work={side}"], environment(args.device)) for side in SIDES]
     running = [side for side in sides if "error" not in side.facts]
     for side in running[1:]:
         np.testing.assert_allclose(side.facts["found"], running[0].facts["found"], rtol=CLOSE[args.device])
@@ -149,10 +148,8 @@ def measure(row: str, args: argparse.Namespace) -> str:
     for side in sides:
         side.close()
     medians = {name: statistics.median(values) for name, values in times.items()}
-    best = min((name for name in medians if name != "jaxgan"), key=medians.get)
-    ratio = statistics.median(b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
     cells = " | ".join(f"{medians[side]:.4g} ms" if side in medians else "" for side in SIDES)
-    return f"| {row} | {' x '.join(map(str, ROWS[row]))} | {cells} | {ratio:.2f} |"
+    return f"| {row} | {' x '.join(map(str, ROWS[row]))} | {cells} | {compare(times).get('ratio', float('nan')):.2f} |"
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from common import Side, gpus, machine, milliseconds, serve
+from common import Side, compare, environment, gpus, machine, milliseconds, serve
 from recipes import RECIPES, choose
 
 SIDES = {
@@ -43,7 +43,6 @@ SIDES = {
     "gpu": ("jaxgan", "torch eager", "torch compiled", "torch graphs", "torch compiled + graphs"),
 }
 HAS_MIMICRY = ("sngan-32", "wgan-gp-32")
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # as launch.py has them, see jaxgan/hugepages.py
 ROUND = 500  # milliseconds that a side works for at a time, or one call
 PASSED_ON = ("parallel", "device", "batch_size", "precision", "steps_per_call", "hlo", "trace")
 
@@ -76,7 +75,7 @@ def begin(name: str, side: str, args: argparse.Namespace) -> Side:
     python = sys.executable if side == "jaxgan" else args.peer_python
     command = [python, __file__, f"--work={side}", "--recipes", name]
     command += [f"--{option}={value}" for option in PASSED_ON if (value := getattr(args, option))]
-    env = {"JAX_PLATFORMS": "cpu", **HUGE_PAGES} if args.device == "cpu" else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    env = environment(args.device)
     if args.together > 1:
         env["TORCHINDUCTOR_COMPILE_THREADS"] = "2"
     started = Side(side, command, env, args.patience)
@@ -138,15 +137,6 @@ def take_turns(sides: list[Side], rounds: int) -> dict[str, list[float]]:
         for side in sides:
             times[side.name].append(side.ask(updates[side.name]))
     return times
-
-
-def compare(times: dict[str, list[float]]) -> dict[str, Any]:
-    peers = {name: statistics.median(values) for name, values in times.items() if name != "jaxgan"}
-    if not peers or "jaxgan" not in times:
-        return {}
-    best = min(peers, key=peers.get)
-    ratios = (b / a for a, b in zip(times["jaxgan"], times[best], strict=True))
-    return {"best": best, "ratio": statistics.median(ratios)}
 
 
 def report(rows: dict[str, dict[str, Any]], device: str) -> str:
