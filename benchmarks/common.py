@@ -117,7 +117,7 @@ def serve(make: Callable[[], tuple[dict, Callable[[Any], Any]]]) -> None:
 
 
 def environment(device: str) -> dict[str, str]:
-    """What a side's process on a "cpu" or a "gpu" finds in it: huge pages as in jaxgan/hugepages.py."""
+    """What a side's process on a "cpu" or a "gpu" finds in it: huge pages as in jaxgan/processor.py."""
     if device == "cpu":
         return {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

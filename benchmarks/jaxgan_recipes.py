@@ -14,13 +14,14 @@ from common import ROOT, rates
 from recipes import CLASSES, EXAMPLES, Recipe
 
 sys.path.insert(0, str(ROOT))
-from jaxgan import build
+from jaxgan import build, processor
 from jaxgan.aot import hlo
 from jaxgan.data.sampler import in_rows
 from jaxgan.feed import compile_call
 from jaxgan.parallel import Parallel
 
 TRACED_CALLS = 3
+processor.set_flags()
 
 
 def make(r: Recipe, name: str, args):

@@ -57,8 +57,10 @@ def make_jaxgan(row: str, device: str):
     import jax.numpy as jnp
 
     sys.path.insert(0, str(ROOT))
+    from jaxgan import processor
     from jaxgan.models.r3gan import Block
 
+    processor.set_flags()
     if jax.default_backend() != device:
         raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on {device}")
     x, blocks = make_data(row)

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jaxgan"
 LEVELS = {
     "errors": 0,
     "files": 0,
-    "hugepages": 0,
+    "processor": 0,
     "augment": 0,
     "losses": 0,
     "metrics": 0,
