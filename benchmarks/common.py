@@ -123,6 +123,20 @@ def environment(device: str) -> dict[str, str]:
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
+def take_turns(updates: dict[Side, int], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of an update, by the side's name and round, of so many updates a turn.
+
+    A turn begins with a call that is not timed, as a training does not pause between updates: while the others had
+    their turns, the system took the side's free memory away, and the first call gets every page anew.
+    """
+    times = {side.name: [] for side in updates}
+    for _ in range(rounds):
+        for side, n in updates.items():
+            side.ask(side.facts.get("updates_per_call", 1))
+            times[side.name].append(side.ask(n))
+    return times
+
+
 def compare(times: dict[str, list[float]]) -> dict[str, Any]:
     """The fastest of jaxgan's peers, and the median of the rounds' ratios of its time over jaxgan's; by side, times."""
     peers = {name: statistics.median(values) for name, values in times.items() if name != "jaxgan"}

@@ -15,7 +15,7 @@ import sys
 from functools import partial
 
 import numpy as np
-from common import ROOT, Side, compare, environment, gpus, machine, milliseconds, serve
+from common import ROOT, Side, compare, environment, gpus, machine, milliseconds, serve, take_turns
 
 BLOCKS, GROUP = 2, 16
 ROWS = {  # pictures, pixels of a side, channels
@@ -142,11 +142,7 @@ def measure(row: str, args: argparse.Namespace) -> str:
     running = [side for side in sides if "error" not in side.facts]
     for side in running[1:]:
         np.testing.assert_allclose(side.facts["found"], running[0].facts["found"], rtol=CLOSE[args.device])
-    steps = {side.name: max(1, round(ROUND / side.ask(2))) for side in running}
-    times = {side.name: [] for side in running}
-    for _ in range(args.rounds):
-        for side in running:
-            times[side.name].append(side.ask(steps[side.name]))
+    times = take_turns({side: max(1, round(ROUND / side.ask(2))) for side in running}, args.rounds)
     for side in sides:
         side.close()
     medians = {name: statistics.median(values) for name, values in times.items()}

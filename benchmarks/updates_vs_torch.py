@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from common import Side, compare, environment, gpus, machine, milliseconds, serve
+from common import Side, compare, environment, gpus, machine, milliseconds, serve, take_turns
 from recipes import RECIPES, choose
 
 SIDES = {
@@ -106,7 +106,7 @@ def measure(name: str, sides: list[Side], args: argparse.Namespace) -> dict[str,
     counted = {side.name: side.facts["counts"] for side in sides if "counts" in side.facts}
     if len(set(map(tuple, counted.values()))) > 1:
         raise RuntimeError(f"parameter counts differ: {counted}")
-    times = take_turns(sides, args.rounds)
+    times = take_turns({side: how_many(side) for side in sides}, args.rounds)
     row = {"batch_size": choose(name, args.device, args.batch_size).batch_size, "parameters": counted.get("jaxgan")}
     row["median_ms"] = {k: statistics.median(v) for k, v in times.items()}
     row["modes"] = {side.name: side.facts["mode"] for side in sides if side.facts.get("mode")}
@@ -124,24 +124,12 @@ def measure(name: str, sides: list[Side], args: argparse.Namespace) -> dict[str,
     return row | compare(times)
 
 
-def take_turns(sides: list[Side], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of an update, by side and round.
-
-    A side's turn begins with a call that is not timed, as a training does not pause between updates: while the others
-    had theirs, the system took its free memory away, and the first call gets every page anew.
-    """
-    updates = {}
-    for side in sides:
-        once = n = side.facts["updates_per_call"]
-        for _ in range(2):  # one alone takes longer on a GPU than one of many
-            n = once * max(1, round(ROUND / side.ask(n) / once))
-        updates[side.name] = n
-    times = {side.name: [] for side in sides}
-    for _ in range(rounds):
-        for side in sides:
-            side.ask(side.facts["updates_per_call"])
-            times[side.name].append(side.ask(updates[side.name]))
-    return times
+def how_many(side: Side) -> int:
+    """The updates of a turn."""
+    once = n = side.facts["updates_per_call"]
+    for _ in range(2):  # one alone takes longer on a GPU than one of many
+        n = once * max(1, round(ROUND / side.ask(n) / once))
+    return n
 
 
 def report(rows: dict[str, dict[str, Any]], device: str) -> str:
