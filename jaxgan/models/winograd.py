@@ -44,15 +44,15 @@ def matrices(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     is the transpose of that product in the M-vector.
     """
     points = [Fraction(p) for p in POINTS[k]]
-    at_infinity = [Fraction(0)]
-    a = [[p**i for i in range(M)] for p in points] + [at_infinity * (M - 1) + [Fraction(1)]]
+    zero = [Fraction(0)]
+    a = [[p**i for i in range(M)] for p in points] + [zero * (M - 1) + [Fraction(1)]]
     g, b = [], []
     for p in points:
         others = [q for q in points if q != p]
         scale = math.prod((p - q for q in others), start=Fraction(1))
         g.append([p**i / scale for i in range(k)])
-        b.append(_coefficients(others) + at_infinity)
-    g.append(at_infinity * (k - 1) + [Fraction(1)])
+        b.append(_coefficients(others) + zero)
+    g.append(zero * (k - 1) + [Fraction(1)])
     b.append(_coefficients(points))
     return tuple(np.array(rows, np.float64) for rows in (a, g, b))
 
