@@ -37,7 +37,7 @@ CACHE = 32 * 2**20  # bytes
 
 @functools.cache
 def matrices(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A [N, M], G [N, k] and B [N, N] of kernels of k, N = M + k - 1.
+    """A [N, M], G [N, k] and B^T [N, N] of kernels of k, N = M + k - 1.
 
     The result of an M-vector and a k-vector multiplied as polynomials has degree N - 1: its values at the N - 1
     points are the products of both vectors' values there, and its last coefficient is the product of theirs. Filtering
