@@ -1,12 +1,14 @@
 """R3GAN's residual blocks, the part that decides its update: jaxgan's against the same in PyTorch (eager and compiled).
 
-    python benchmarks/r3gan_blocks.py [--rounds=10] [--rows "cifar10, 8x8"] [--device=gpu]
+    python benchmarks/r3gan_blocks.py [--of energy penalty] [--rounds=10] [--rows "cifar10, 8x8"] [--device=gpu]
 
-The value and the gradient, in parameters and pictures, of the sum of squares of what two blocks give, at the sizes of
-the paper's preset for CIFAR-10 (768 channels, 96 groups; small batches, for a CPU's sake) and of the embedded digits'.
-Both sides start from the same numbers, float32 (TF32 products on a GPU), and have to agree on value and gradient before
-they are timed; channels_last in PyTorch. Each is a process of its own that works when it is its turn. The ratio is the
-median of the rounds' ratios, the faster of PyTorch's times over ours: above 1, jaxgan is the faster one.
+The value and the gradient, in parameters and pictures, of the energy, the sum of squares of what two blocks give, and
+of the penalty, the sum of squares of the energy's gradient in the pictures: a generator's blocks have the first, those
+of a discriminator with R1 and R2 both. The sizes are those of the paper's preset for CIFAR-10 (768 channels, 96 groups;
+small batches, for a CPU's sake) and of the embedded digits'. Both sides start from the same numbers, float32 (TF32
+products on a GPU), and have to agree on value and gradient before they are timed; channels_last in PyTorch. Each is a
+process of its own that works when it is its turn. The ratio is the median of the rounds' ratios, the faster of
+PyTorch's times over ours: above 1, jaxgan is the faster one.
 """
 
 import argparse
@@ -27,6 +29,7 @@ ROWS = {  # pictures, pixels of a side, channels
     "digits, 14x14": (64, 14, 32),
     "digits, 28x28": (64, 28, 16),
 }
+OF = ("energy", "penalty")
 SIDES = ("jaxgan", "torch eager", "torch compiled")
 CLOSE = {"cpu": 1e-4, "gpu": 1e-2}
 ROUND = 500  # milliseconds that a side works for at a time
@@ -52,7 +55,7 @@ def make_data(row: str) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
     return normal(batch, side, side, channels), [block() for _ in range(BLOCKS)]
 
 
-def make_jaxgan(row: str, device: str):
+def make_jaxgan(row: str, of: str, device: str):
     import jax
     import jax.numpy as jnp
 
@@ -67,12 +70,15 @@ def make_jaxgan(row: str, device: str):
     dense = ("widen", "narrow")
     params = [{k: {"kernel": jnp.asarray(v)} if k in dense else jnp.asarray(v) for k, v in b.items()} for b in blocks]
 
-    def loss(params, x):
+    def energy(params, x):
         for p in params:
             x = Block(BLOCKS, group_size=GROUP).apply({"params": p}, x)
         return jnp.sum(jnp.square(x))
 
-    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    def penalty(params, x):
+        return jnp.sum(jnp.square(jax.grad(energy, 1)(params, x)))
+
+    step = jax.jit(jax.value_and_grad({"energy": energy, "penalty": penalty}[of], (0, 1)))
     given = params, jnp.asarray(x)
 
     def found():
@@ -87,7 +93,7 @@ def make_jaxgan(row: str, device: str):
     return found, run
 
 
-def make_torch(row: str, device: str, compiled: bool):
+def make_torch(row: str, of: str, device: str, compiled: bool):
     import torch
     from torch_networks import R3Block
 
@@ -112,6 +118,9 @@ def make_torch(row: str, device: str, compiled: bool):
 
     def step():
         value = network(pictures).square().sum()
+        if of == "penalty":
+            (grad,) = torch.autograd.grad(value, pictures, create_graph=True)
+            value = grad.square().sum()
         return value, torch.autograd.grad(value, wanted)
 
     def found():
@@ -127,18 +136,26 @@ def make_torch(row: str, device: str, compiled: bool):
     return found, run
 
 
-def make(side: str, row: str, device: str):
+def make(side: str, row: str, of: str, device: str):
     """What `serve` wants: facts, and the answer to a number of steps."""
-    found, run = make_jaxgan(row, device) if side == "jaxgan" else make_torch(row, device, side == "torch compiled")
+    if side == "jaxgan":
+        found, run = make_jaxgan(row, of, device)
+    else:
+        found, run = make_torch(row, of, device, side == "torch compiled")
     facts = {"found": found()}
     run(2)
     return facts, partial(milliseconds, run)
 
 
-def measure(row: str, args: argparse.Namespace) -> str:
+def measure(row: str, of: str, args: argparse.Namespace) -> str:
     """A line of the table."""
-    command = [sys.executable, __file__, f"--device={args.device}", "--rows", row]
-    sides = [Side(side, [*command, f"--work={side}"], environment(args.device)) for side in SIDES]
+    command = [sys.executable, __file__, f"--device={args.device}", "--rows", row, "--of", of]
+    # PyTorch's compiler has no second derivatives.
+    sides = [
+        Side(side, [*command, f"--work={side}"], environment(args.device))
+        for side in SIDES
+        if of == "energy" or side != "torch compiled"
+    ]
     running = [side for side in sides if "error" not in side.facts]
     for side in running[1:]:
         np.testing.assert_allclose(side.facts["found"], running[0].facts["found"], rtol=CLOSE[args.device])
@@ -147,22 +164,26 @@ def measure(row: str, args: argparse.Namespace) -> str:
         side.close()
     medians = {name: statistics.median(values) for name, values in times.items()}
     cells = " | ".join(f"{medians[side]:.4g} ms" if side in medians else "" for side in SIDES)
-    return f"| {row} | {' x '.join(map(str, ROWS[row]))} | {cells} | {compare(times).get('ratio', float('nan')):.2f} |"
+    ratio = compare(times).get("ratio", float("nan"))
+    return f"| {row} | {' x '.join(map(str, ROWS[row]))} | {of} | {cells} | {ratio:.2f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--of", nargs="+", choices=OF, default=list(OF))
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", choices=CLOSE, default="gpu" if gpus() else "cpu")
     parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        serve(partial(make, args.work, args.rows[0], args.device))
+        serve(partial(make, args.work, args.rows[0], args.of[0], args.device))
         return
-    print(f"{machine()}\n\n| blocks of | pictures, side, channels | {' | '.join(SIDES)} | ratio |\n{'|---' * 6}|")
-    for row in args.rows:
-        print(measure(row, args), flush=True)
+    columns = "blocks of", "pictures, side, channels", "gradient of", *SIDES, "ratio"
+    print(f"{machine()}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for of in args.of:
+        for row in args.rows:
+            print(measure(row, of, args), flush=True)
 
 
 if __name__ == "__main__":
