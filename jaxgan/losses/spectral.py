@@ -153,7 +153,8 @@ def spectral_normalize(params: PyTree, vectors: dict[str, SpectralVectors], *, o
             return leaf
         kernel = as_float(leaf, "a kernel")
         u, v = jax.lax.stop_gradient(pair)
-        sigma = jnp.vdot(v, _product(as_matrix(kernel, out_axis), u), precision="highest")
+        # W^T v, which `spectral_iterate` has just multiplied for u: where both stand in one program it is done once.
+        sigma = jnp.vdot(_product(as_matrix(kernel, out_axis).T, v), u, precision="highest")
         return (kernel / jnp.where(sigma == 0.0, 1.0, sigma)).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(one, params)
