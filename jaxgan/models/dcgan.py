@@ -26,13 +26,14 @@ class Generator(nn.Module):
     """Latents [B, Z] (and labels [B]) -> pictures [B, *shape] in [-1, 1].
 
     Dense to (H/2^n, W/2^n, widths[0]) with n = len(widths), then n transposed convolutions of stride 2, the
-    last to the picture's channels under tanh; batch norm and ReLU after every layer but the last. A label is
-    concatenated with the latents as a one-hot vector.
+    last to the picture's channels under tanh; batch norm, unless it is not wanted, and ReLU after every layer but the
+    last. A label is concatenated with the latents as a one-hot vector.
     """
 
     shape: Sequence[int] = (28, 28, 1)
     widths: Sequence[int] = (128, 64)
     kernel: int = 4
+    batch_norm: bool = True
     classes: int = 0
     axis_name: str | None = None
 
@@ -42,13 +43,17 @@ class Generator(nn.Module):
     ) -> jax.Array:
         height, width = base_size(self.shape, self.widths)
         z = concatenate_label(z, label, self.classes)
-        x = nn.Dense(height * width * self.widths[0], use_bias=False, kernel_init=normal_init())(z)
+        plain = not self.batch_norm
+        x = nn.Dense(height * width * self.widths[0], use_bias=plain, kernel_init=normal_init())(z)
         x = x.reshape(-1, height, width, self.widths[0])
         for features in self.widths[1:]:
-            x = nn.relu(BatchNorm(axis_name=self.axis_name)(x, train=train))
-            x = ConvTranspose(features, self.kernel, use_bias=False)(x)
-        x = nn.relu(BatchNorm(axis_name=self.axis_name)(x, train=train))
+            x = self._activate(x, train)
+            x = ConvTranspose(features, self.kernel, use_bias=plain)(x)
+        x = self._activate(x, train)
         return jnp.tanh(ConvTranspose(self.shape[-1], self.kernel)(x))
+
+    def _activate(self, x, train):
+        return nn.relu(BatchNorm(axis_name=self.axis_name)(x, train=train) if self.batch_norm else x)
 
 
 class Discriminator(nn.Module):
