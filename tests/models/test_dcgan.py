@@ -69,14 +69,22 @@ def test_initial_statistics():
                 np.testing.assert_allclose(jnp.std(value), 0.02, atol=0.1 / np.sqrt(value.size))
 
 
-def test_generator_against_its_formula():
-    """With numpy: dense, batch norm at rest, ReLU, one transposed convolution pixel by pixel, tanh."""
-    generator = dcgan.Generator(shape=(4, 4, 1), widths=(3,), kernel=4)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_generator_against_its_formula(batch_norm):
+    """With numpy: dense, batch norm at rest or a bias, ReLU, one transposed convolution pixel by pixel, tanh."""
+    generator = dcgan.Generator(shape=(4, 4, 1), widths=(3,), kernel=4, batch_norm=batch_norm)
     variables = initialise(generator, 2, 5)
+    assert ("batch_stats" in variables) == batch_norm
     z = np.asarray(jax.random.normal(jax.random.key(1), (2, 5)))
     params = jax.tree.map(np.asarray, variables["params"])
-    x = (z @ params["Dense_0"]["kernel"]).reshape(2, 2, 2, 3) / np.sqrt(1 + 1e-5)
-    x = np.maximum(x * params["BatchNorm_0"]["norm"]["scale"], 0.0)
+    x = z @ params["Dense_0"]["kernel"]
+    if batch_norm:
+        x = x.reshape(2, 2, 2, 3) / np.sqrt(1 + 1e-5) * params["BatchNorm_0"]["norm"]["scale"]
+    else:
+        bias = np.linspace(-0.1, 0.1, 12, dtype=np.float32)
+        variables["params"]["Dense_0"]["bias"] = bias
+        x = (x + bias).reshape(2, 2, 2, 3)
+    x = np.maximum(x, 0.0)
     padded = np.zeros((2, 6, 6, 1))
     for i in range(2):
         for j in range(2):
