@@ -70,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def stacked(c: ConfigDict, variant: str) -> ConfigDict:
-    """Triples of digits; the default DCGAN in three channels, but no batch norm in the discriminator.
+    """Triples of digits, and the default DCGAN in three channels, but without norms.
 
     R3GAN's own networks, as narrow as for digits, take eight times as long on a CPU for an image, and made blurred
     strokes after 100,000 of them.
