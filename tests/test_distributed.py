@@ -77,8 +77,9 @@ def finish(processes, seconds=600):
     finally:
         for process in processes:
             process.kill()
-    # On a CPU JAX's collectives tell of their connections where the answers are expected.
-    plain = [[re.sub(r"\[Gloo\].*\n", "", text) for text in output] for output in outputs]
+    # On a CPU JAX's collectives tell of their connections where the answers are expected, two threads at times in one
+    # line, whose ends then follow each other.
+    plain = [[re.sub(r"\[Gloo\].*\n+", "", text) for text in output] for output in outputs]
     return [(process.returncode, *texts) for process, texts in zip(processes, plain, strict=True)]
 
 
