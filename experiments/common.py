@@ -184,6 +184,17 @@ def dcgan_widths(c: ConfigDict, generator: tuple[int, ...]) -> None:
     c.model.discriminator = ConfigDict({"widths": generator[::-1], "kernel": 4, "batch_norm": True, "dropout": 0.0})
 
 
+def stacked_digits(c: ConfigDict, variant: str, batch_norm: bool) -> None:
+    """The default DCGAN on triples of digits, in three channels, and the count of its modes."""
+    c.data.name = variant
+    c.model.name = "dcgan"
+    c.model.generator = ConfigDict({"widths": (64, 32), "kernel": 4, "batch_norm": batch_norm})
+    discriminator = {"widths": (32, 64), "kernel": 4, "batch_norm": batch_norm, "dropout": 0.0}
+    c.model.discriminator = ConfigDict(discriminator)
+    c.ema.half_life_images = 0.0  # PacGAN's counts are of the raw generator
+    c.eval.samples, c.eval.metrics, c.eval.best = 26_000, ("labelled_modes",), "reverse_kl"
+
+
 def tiny(c: ConfigDict) -> ConfigDict:
     """Shrinks a run to one update, through the same code path; networks are the experiment's to shrink."""
     c.duration = "1 steps"

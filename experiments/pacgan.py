@@ -58,15 +58,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def stacked(c: ConfigDict, variant: str) -> ConfigDict:
     """Stacked-MNIST: the default DCGAN, in three channels."""
-    c.data.name = variant
-    c.model.name = "dcgan"
-    c.model.generator = ConfigDict({"widths": (64, 32), "kernel": 4})
-    c.model.discriminator = ConfigDict({"widths": (32, 64), "kernel": 4, "batch_norm": True, "dropout": 0.0})
+    common.stacked_digits(c, variant, batch_norm=True)
     c.duration = "20k steps"
     c.log_every = "200 steps"
     c.sample_every = "1k steps"
     c.checkpoint_every = c.eval.every = "5k steps"
-    c.eval.samples = 26_000
-    c.eval.metrics = ("labelled_modes",)
-    c.eval.best = "reverse_kl"
     return c

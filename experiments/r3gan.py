@@ -75,15 +75,10 @@ def stacked(c: ConfigDict, variant: str) -> ConfigDict:
     R3GAN's own networks, as narrow as for digits, take eight times as long on a CPU for an image, and made blurred
     strokes after 100,000 of them.
     """
-    c.data.name = variant
-    c.model.name = "dcgan"
-    c.model.generator = ConfigDict({"widths": (64, 32), "kernel": 4, "batch_norm": False})
-    c.model.discriminator = ConfigDict({"widths": (32, 64), "kernel": 4, "batch_norm": False, "dropout": 0.0})
+    common.stacked_digits(c, variant, batch_norm=False)
     common.adam(c, 1e-3, 0.0, 0.999)
     c.loss.penalties = {"r1": 1.0, "r2": 1.0}
-    c.ema.half_life_images = 0.0  # modes are counted of the raw generator, as in pacgan.py
     c.duration = "500k images"
-    c.eval.samples, c.eval.metrics, c.eval.best = 26_000, ("labelled_modes",), "reverse_kl"
     common.every(c, 10)
     return c
 
