@@ -1,7 +1,7 @@
 """Recipes side by side, at the same number of images: runs of launch.py, and one table of what they reached.
 
     python benchmarks/comparisons.py fashion --images 200000     R3GAN, DCGAN, WGAN-GP and SNGAN on Fashion-MNIST, 32x32
-    python benchmarks/comparisons.py ablation --images 400000    what keeps all modes of Stacked-MNIST: R3GAN's table
+    python benchmarks/comparisons.py ablation --images 300000    what keeps all modes of Stacked-MNIST: R3GAN's table
     python benchmarks/comparisons.py fashion --images 200000 --only_table
 
 Images are those shown to the discriminator. What is there is not repeated: a run begun goes on, so the script may be
